@@ -1,0 +1,82 @@
+"""Writes files so that nobody ever sees half of one.
+
+The bytes go to a temporary sibling, are flushed to the disk, and are moved over the final name in one
+step (`os.replace` is atomic within a file system). After a failure the final name holds what it held before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from quantize.errors import InputError, PipelineError
+
+# A model is read in pieces of this size to be hashed; large enough that the system call does not show.
+_HASH_CHUNK_BYTES = 1 << 20
+
+
+def atomic_write_bytes(path: Path, data: bytes) -> None:
+    """Writes `data` under `path`, all of it or none of it.
+
+    Raises:
+        InputError: the folder cannot be written, or `path` is a folder.
+        PipelineError: the disk refused the data, for example because it is full.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file inside it")
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise InputError(f"cannot write into {path.parent}: {error.strerror}; choose a writable folder") from error
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes the file private; the result gets what an ordinary open() would have given it.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise PipelineError(f"could not write {path}: {error.strerror}; what was there is untouched") from error
+        raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 under `path`, all of it or none of it; raises as `atomic_write_bytes`."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's content as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def make_folder(path: Path) -> None:
+    """Creates a folder and its parents where they are missing.
+
+    Raises:
+        InputError: a file stands in the way, or the place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise InputError(f"cannot create the folder {path}: a file of that name exists; name another") from error
+    except OSError as error:
+        raise InputError(f"cannot create the folder {path}: {error.strerror}; choose a writable place") from error
+
+
+def _umask() -> int:
+    """The process's umask; it can only be read by setting it."""
+    current = os.umask(0o022)
+    os.umask(current)
+    return current

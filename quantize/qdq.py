@@ -161,8 +161,8 @@ class _Writer:
             return
         raw = self._raw(tensor) if tensor in self.placement.integer_made else tensor
         if tensor in self.placement.barriers:
-            # Without it ONNX Runtime would quantize the float weights between DQ and Q by itself. A Max of one
-            # operand is a copy that no optimizer removes.
+            # Without it ONNX Runtime would make an integer operator of what was left in fp32. A Max of one operand
+            # is a copy that no optimizer removes.
             fenced = self._name(f"{tensor}_float")
             self.nodes.append(helper.make_node("Max", [raw], [fenced], f"{tensor}_float_barrier"))
             raw = fenced

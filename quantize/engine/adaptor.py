@@ -1,0 +1,123 @@
+"""Our adaptor for the engine: it answers what can be quantized, and turns a tuning configuration into a model.
+
+The engine's own adaptor measures ranges again for every trial, cuts activations to 7 bits together with the
+weights, decides by the CPU it runs on, and cannot quantize Add in QDQ form. Ours gives it measured ranges and
+our own writer, and leaves the search (space, strategies, criteria, exit policy) to the engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from typing import Any
+
+import onnx
+from neural_compressor.adaptor.onnxrt import ONNXRUNTIMEAdaptor
+from neural_compressor.model.onnx_model import ONNXModel
+
+from quantize.engine.types import Task
+from quantize.operators import Operator
+from quantize.qdq import Plan, write_qdq
+from quantize.ranges import RULES
+
+# Tuning configuration of one operator, as the engine's `OpTuningConfig.get_state` gives it.
+OperatorState = dict[str, dict[str, Any]]
+
+_FP32 = {"weight": {"dtype": "fp32"}, "activation": {"dtype": "fp32"}}
+
+
+class DeadlineReached(Exception):
+    """The tuning time is up; raised between trials and caught by our own runner."""
+
+
+class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is untyped
+    """Quantizes with our ranges and our writer.
+
+    Attributes:
+        task: the model and its ranges.
+        last_plan: what the last call of `quantize` wrote.
+        last_rules: range rules of that plan, most frequent first.
+        deadline_s: `time.monotonic` value after which no further trial starts; None is never.
+    """
+
+    task: Task
+    deadline_s: float | None = None
+
+    def __init__(self, framework_specific_info: dict[str, Any]) -> None:
+        super().__init__(framework_specific_info)
+        self.last_plan: Plan | None = None
+        self.last_rules: tuple[str, ...] = ()
+
+    def _pre_optimize(self, model: Any, level: int = 1) -> None:
+        """Nothing is left to do: the model comes prepared, and its operator names must stay."""
+        self.pre_optimized_model = model
+
+    def query_fw_capability(self, model: Any) -> dict[str, Any]:
+        """Tells the engine which operators it may quantize, and with which options."""
+        self._pre_optimize(model)
+        op_wise: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        for operator in self.task.inventory.quantizable:
+            op_wise[operator.name, operator.op_type] = [_capability(operator), _FP32]
+        type_wise = {op_type: entries for (_, op_type), entries in op_wise.items()}
+        recipes: dict[str, list[Any]] = {
+            "first_conv_or_matmul_quantization": [],
+            "last_conv_or_matmul_quantization": [],
+            "pre_post_process_quantization": [],
+        }
+        return {"optypewise": type_wise, "opwise": op_wise, "recipes_ops": recipes, "block_wise": []}
+
+    def quantize(self, tune_cfg: dict[str, Any], model: Any, data_loader: Any, q_func: Any = None) -> Any:
+        """Writes the QDQ model of one tuning configuration.
+
+        Raises:
+            DeadlineReached: the tuning time is up.
+        """
+        self.last_plan, self.last_rules = self.plan(tune_cfg["op"])
+        wrapped = ONNXModel(self.write(self.last_plan))
+        wrapped.q_config = {}
+        return wrapped
+
+    def write(self, plan: Plan) -> onnx.ModelProto:
+        """The QDQ model of a plan; raises `DeadlineReached` when the tuning time is up."""
+        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+            raise DeadlineReached
+        return write_qdq(self.task.model, self.task.inventory, plan, self.task.target)
+
+    def plan(self, states: dict[tuple[str, str], OperatorState]) -> tuple[Plan, tuple[str, ...]]:
+        """A tensor's range follows the rule of the operator that makes it, else of the first that reads it."""
+        chosen: dict[str, bool] = {}
+        rule_of: dict[str, str] = {}
+        used: Counter[str] = Counter()
+        for operator in self.task.inventory.quantizable:
+            state = states.get((operator.name, operator.op_type))
+            if state is None or state["activation"]["quant_mode"] != "static":
+                continue
+            rule = state["activation"].get("algorithm", RULES[0])
+            chosen[operator.name] = state.get("weight", {}).get("granularity", "per_channel") == "per_channel"
+            used[rule] += 1
+            for tensor in operator.inputs:
+                rule_of.setdefault(tensor, rule)
+            rule_of[operator.output] = rule
+        needed = {
+            tensor
+            for operator in self.task.inventory.quantizable
+            if operator.name in chosen
+            for tensor in operator.tensors
+        }
+        scales = {tensor: self.task.ranges.scale(tensor, rule_of[tensor]) for tensor in sorted(needed)}
+        return Plan(chosen, scales), tuple(rule for rule, _ in used.most_common())
+
+
+def _capability(operator: Operator) -> dict[str, Any]:
+    """The options of one integer operator: always uint8 activations and int8 weights, whatever the host."""
+    granularity = ["per_channel", "per_tensor"] if operator.weighted else ["per_channel"]
+    return {
+        "weight": {"dtype": ["int8"], "scheme": ["sym"], "granularity": granularity, "algorithm": ["minmax"]},
+        "activation": {
+            "dtype": ["uint8"],
+            "scheme": ["asym"],
+            "granularity": ["per_tensor"],
+            "algorithm": list(RULES),
+            "quant_mode": "static",
+        },
+    }

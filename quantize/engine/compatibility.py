@@ -1,0 +1,134 @@
+"""Keeps Intel Neural Compressor 3.7.1 in its place: what it needs is given, what it touches is put back.
+
+It uses `onnx.mapping`, which onnx dropped in 1.19; importing it takes over loggers and edits the environment;
+using it seeds the global random generators and writes into global options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import tempfile
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+_MAPPING = "onnx.mapping"
+_ENGINE_LOGGER = "neural_compressor"
+
+# Seen log levels of Python; nothing is as severe as this, so nothing passes.
+_SILENT = logging.CRITICAL + 1
+
+
+@contextlib.contextmanager
+def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[Path]:
+    """Gives the engine what it needs for the time of the block, and restores the process afterwards.
+
+    Args:
+        workspace: where the engine writes; None is a temporary folder that is removed at the end.
+        seed: of the engine's random choices; at most 32 bits are used.
+        verbose: let the engine's log reach stderr.
+
+    Yields:
+        The folder that the engine writes to.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_restored_environment())
+        stack.enter_context(_restored_logging())
+        stack.enter_context(_restored_random_state())
+        stack.enter_context(_onnx_mapping())
+        stack.enter_context(warnings.catch_warnings())
+        # The engine's dependencies announce deprecations that a user can do nothing about.
+        warnings.simplefilter("ignore")
+        if workspace is None:
+            workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantize-engine-")))
+        from neural_compressor.config import options
+
+        logging.getLogger(_ENGINE_LOGGER).setLevel(logging.INFO if verbose else _SILENT)
+        stack.enter_context(_restored_options(options))
+        options.workspace, options.random_seed, options.resume_from = str(workspace), seed % 2**32, None
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        yield workspace
+
+
+@contextlib.contextmanager
+def _restored_environment() -> Iterator[None]:
+    """Importing the engine deletes CUDA_VISIBLE_DEVICES; its adaptor sets ORT_TENSORRT_UNAVAILABLE."""
+    environment, folder = dict(os.environ), Path.cwd()
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        os.chdir(folder)
+
+
+@contextlib.contextmanager
+def _restored_logging() -> Iterator[None]:
+    """Importing the engine clears its logger's handlers, adds its own, and stops propagation."""
+    loggers = [logging.getLogger(), logging.getLogger(_ENGINE_LOGGER)]
+    states = [(one.level, list(one.handlers), one.propagate, one.disabled) for one in loggers]
+    disabled = logging.root.manager.disable
+    try:
+        yield
+    finally:
+        for one, (level, handlers, propagate, off) in zip(loggers, states, strict=True):
+            one.setLevel(level)
+            one.handlers[:] = handlers
+            one.propagate, one.disabled = propagate, off
+        logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _restored_random_state() -> Iterator[None]:
+    python, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+
+
+@contextlib.contextmanager
+def _onnx_mapping() -> Iterator[None]:
+    """Puts the two tables of `onnx.mapping` that the engine reads in place, unless onnx has them."""
+    if hasattr(onnx, "mapping"):
+        yield
+        return
+    module: Any = types.ModuleType(_MAPPING)
+    kinds = [kind for kind in TensorProto.DataType.values() if kind != TensorProto.UNDEFINED]
+    module.TENSOR_TYPE_TO_NP_TYPE = {kind: helper.tensor_dtype_to_np_dtype(kind) for kind in kinds}
+    module.NP_TYPE_TO_TENSOR_TYPE = {np.dtype(dtype): kind for kind, dtype in module.TENSOR_TYPE_TO_NP_TYPE.items()}
+    previous = sys.modules.get(_MAPPING)
+    sys.modules[_MAPPING] = module
+    onnx.mapping = module
+    try:
+        yield
+    finally:
+        del onnx.mapping
+        if previous is None:
+            del sys.modules[_MAPPING]
+        else:
+            sys.modules[_MAPPING] = previous
+
+
+@contextlib.contextmanager
+def _restored_options(options: Any) -> Iterator[None]:
+    """The engine's options are one object for the whole process."""
+    saved = dict(vars(options))
+    try:
+        yield
+    finally:
+        vars(options).clear()
+        vars(options).update(saved)

@@ -1,0 +1,182 @@
+"""Runs the engine's search over one model and reports honestly what came of it.
+
+The engine's own entry point catches every exception, interrupts included, and returns None; its log then says
+that trials or time ran out. So the strategy is driven directly here, and errors keep their names.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from quantize.engine.compatibility import contained
+from quantize.engine.types import EngineOptions, EngineResult, Task, TrialListener
+from quantize.errors import EngineError, InputError, PipelineError
+from quantize.operators import FloatOperator
+
+if TYPE_CHECKING:
+    from quantize.engine.strategy import Recorder
+
+# The engine's own strategies that run with ONNX Runtime 1.32, and ours. The others cannot: mse breaks on Clip and
+# Relu, hawq_v2 needs gradients, tpe installs packages while it runs, random materialises 6^53 configurations.
+SUPPORTED_STRATEGIES = ("sensitivity", "basic", "bayesian", "exhaustive", "mse_v2", "conservative")
+
+# The engine compares accuracies without slack for rounding; `Criterion` allows this much.
+_ROUNDING_SLACK = 1e-12
+
+
+def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda trial: None) -> EngineResult:
+    """Searches for a quantized model that meets the criterion.
+
+    Args:
+        task: the model and the means to judge it.
+        options: how to search.
+        listener: told of every trial as it ends.
+
+    Returns:
+        The accepted model, or the most accurate one with `met` False if none was acceptable.
+
+    Raises:
+        InputError: the strategy is unknown, or the restrictions leave nothing to quantize.
+        EngineError: the engine failed.
+    """
+    if options.strategy not in SUPPORTED_STRATEGIES:
+        raise InputError(f"strategy {options.strategy!r} is not supported; use {', '.join(SUPPORTED_STRATEGIES)}")
+    if not task.inventory.weighted_count():
+        raise InputError("the model has no Conv, Gemm or MatMul with constant fp32 weights; nothing can be quantized")
+    try:
+        with contained(workspace=options.workspace, seed=options.seed, verbose=options.verbose):
+            return _search(task, options, listener)
+    except PipelineError:
+        raise
+    except Exception as error:
+        cause = (str(error).strip().splitlines() or ["no message"])[0][:200]
+        raise EngineError(f"the tuning engine failed: {type(error).__name__}: {cause}") from error
+
+
+def _search(task: Task, options: EngineOptions, listener: TrialListener) -> EngineResult:
+    from quantize.engine.adaptor import DeadlineReached
+    from quantize.engine.strategy import Recorder
+
+    recorder = Recorder(options.criterion, listener)
+    strategy = _strategy(task, options, recorder)
+    stopped_by = "exhausted"
+    try:
+        strategy.traverse()
+    except DeadlineReached:
+        stopped_by = "timeout"
+    if recorder.best_trial is None or recorder.best_model is None:
+        raise EngineError(
+            "no trial finished: " + ("the time was up (--timeout)" if stopped_by == "timeout" else "the engine proposed none")
+        )
+    if stopped_by != "timeout" and len(recorder.trials) >= options.max_trials:
+        stopped_by = "trials"
+    if recorder.best_trial.met and options.timeout_s == 0:
+        stopped_by = "criterion"
+    return EngineResult(
+        model=recorder.best_model,
+        met=recorder.best_trial.met,
+        trial=recorder.best_trial,
+        trials=tuple(recorder.trials),
+        baseline=float(strategy.baseline[0]),
+        fp32_operators=_left_in_fp32(task, options, recorder),
+        sensitivity=dict(recorder.sensitivity),
+        stopped_by=stopped_by,
+    )
+
+
+def _strategy(task: Task, options: EngineOptions, recorder: Recorder) -> Any:
+    """The engine's strategy object, wired to our adaptor."""
+    from neural_compressor.config import _Config
+    from neural_compressor.model import Model
+
+    from quantize.engine.adaptor import RefinedAdaptor
+    from quantize.engine.strategy import recorded
+
+    settings = _settings(options)
+    # Classes of this run, so that two runs in one process share nothing.
+    adaptor_class = type("TaskAdaptor", (RefinedAdaptor,), {"task": task})
+    strategy_class = recorded(options.strategy)
+    strategy_class.recorder, strategy_class.began_s = recorder, time.monotonic()
+    with _registered(adaptor_class):
+        strategy = strategy_class(
+            model=Model(task.model, conf=settings),
+            conf=_Config(quantization=settings, benchmark=None, pruning=None, distillation=None, nas=None),
+            q_dataloader=task.loader,
+            eval_func=_Evaluator(task),
+        )
+    if options.timeout_s:
+        strategy.adaptor.deadline_s = time.monotonic() + options.timeout_s
+    return strategy
+
+
+class _Evaluator:
+    """The evaluation function as an object: the engine refuses plain functions by scanning their source text."""
+
+    def __init__(self, task: Task) -> None:
+        self._judge = task.judge
+
+    def __call__(self, model: Any) -> float:
+        return float(self._judge(model))
+
+
+class _registered:
+    """Makes the engine use our adaptor for ONNX models within the block."""
+
+    def __init__(self, adaptor_class: type) -> None:
+        self._adaptor_class = adaptor_class
+
+    def __enter__(self) -> None:
+        from neural_compressor.adaptor import FRAMEWORKS
+
+        self._frameworks = FRAMEWORKS
+        self._saved = dict(FRAMEWORKS)
+        for name in ("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"):
+            FRAMEWORKS[name] = self._adaptor_class
+
+    def __exit__(self, *_: object) -> None:
+        self._frameworks.clear()
+        self._frameworks.update(self._saved)
+
+
+def _settings(options: EngineOptions) -> Any:
+    """The engine's configuration.
+
+    Everything is set that the engine would otherwise decide by the machine it runs on or share between runs:
+    reduce_range (by VNNI), precisions (by bf16), default objects (shared module state).
+    """
+    from neural_compressor import PostTrainingQuantConfig
+    from neural_compressor.config import AccuracyCriterion, TuningCriterion
+
+    tuning = TuningCriterion(max_trials=options.max_trials, timeout=int(options.timeout_s))
+    tuning._strategy = options.strategy  # the public setter knows only the engine's own names
+    criterion = AccuracyCriterion(
+        criterion=options.criterion.kind, tolerable_loss=float(options.criterion.tolerance) + _ROUNDING_SLACK
+    )
+    return PostTrainingQuantConfig(
+        approach="static",
+        quant_format="QDQ",
+        quant_level=1,
+        calibration_sampling_size=[options.calibration_samples],
+        op_type_dict=dict(options.optype_wise) or None,
+        op_name_dict=dict(options.op_wise) or None,
+        reduce_range=False,
+        excluded_precisions=["bf16", "fp16"],
+        recipes={"gemm_to_matmul": False, "graph_optimization_level": "ENABLE_BASIC"},
+        accuracy_criterion=criterion,
+        tuning_criterion=tuning,
+    )
+
+
+def _left_in_fp32(task: Task, options: EngineOptions, recorder: Recorder) -> tuple[FloatOperator, ...]:
+    """Every compute operator that is not an integer in the best model, with the reason."""
+    assert recorder.best_trial is not None
+    kinds = task.inventory.by_name()
+    chosen = []
+    for name in recorder.best_trial.fp32_operators:
+        saved = recorder.sensitivity.get(name)
+        reason = "the configuration or the strategy left it in fp32"
+        if saved is not None:
+            reason = f"int8 missed the criterion; in fp32 it saves {saved:.4f} nats of divergence"
+        chosen.append(FloatOperator(name, kinds[name].op_type, reason))
+    return (*chosen, *task.inventory.floating)

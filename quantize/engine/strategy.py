@@ -1,0 +1,162 @@
+"""Strategies for the engine: ours, and the engine's own with their trials recorded."""
+
+from __future__ import annotations
+
+import copy
+import time
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx
+from neural_compressor.strategy.strategy import STRATEGIES, TuneStrategy
+from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
+
+from calibration.progress import track
+from quantize.criterion import Criterion
+from quantize.engine.adaptor import RefinedAdaptor
+from quantize.engine.types import Trial, TrialListener
+from quantize.ranges import EXTREME_RULES, HISTOGRAM_RULES
+
+_ALGORITHM = ("activation", "algorithm")
+
+
+class Recorder:
+    """What is kept of a search: every trial, and the model of the best one.
+
+    Attributes:
+        trials: in order.
+        best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
+            then the most accurate; before any met it, the most accurate. The earlier one wins a tie.
+        sensitivity: operator name -> KL divergence saved by leaving it in fp32.
+    """
+
+    def __init__(self, criterion: Criterion, listener: TrialListener) -> None:
+        self.criterion = criterion
+        self._listener = listener
+        self.trials: list[Trial] = []
+        self.best_model: onnx.ModelProto | None = None
+        self.best_trial: Trial | None = None
+        self.sensitivity: dict[str, float] = {}
+
+    def add(self, trial: Trial, model: onnx.ModelProto) -> None:
+        """Keeps a finished trial."""
+        self.trials.append(trial)
+        if self.best_trial is None or _merit(trial) > _merit(self.best_trial):
+            self.best_trial, self.best_model = trial, model
+        self._listener(trial)
+
+
+def _merit(trial: Trial) -> tuple[bool, int, float]:
+    return trial.met, -len(trial.fp32_operators) if trial.met else 0, trial.accuracy
+
+
+class _Recorded:
+    """Mixed into a strategy of the engine: records each trial, and writes no pickles."""
+
+    recorder: Recorder
+    adaptor: RefinedAdaptor
+    began_s: float
+
+    def _save(self) -> None:
+        """The engine would pickle its whole state after every trial, for a resume that does not work."""
+
+    def stop(self, timeout: float, trials_count: int) -> bool:
+        """Called by the engine after every trial."""
+        finished: bool = super().stop(timeout, trials_count)  # type: ignore[misc]  # of the strategy mixed with
+        strategy: Any = self
+        plan = self.adaptor.last_plan
+        assert plan is not None  # `quantize` ran for this trial
+        left = tuple(o.name for o in self.adaptor.task.inventory.quantizable if o.name not in plan.operators)
+        weighted = [o.name for o in self.adaptor.task.inventory.quantizable if o.weighted]
+        now_s = time.monotonic()
+        accuracy = float(strategy.last_tune_result[0])
+        trial = Trial(
+            number=len(self.recorder.trials) + 1,
+            accuracy=accuracy,
+            met=self.recorder.criterion.met(float(strategy.baseline[0]), accuracy),
+            rules=self.adaptor.last_rules,
+            per_channel=all(plan.operators[name] for name in weighted if name in plan.operators),
+            fp32_operators=left,
+            duration_s=now_s - self.began_s,
+        )
+        self.began_s = now_s
+        self.recorder.add(trial, strategy.last_qmodel.model)
+        return finished
+
+
+class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine is untyped
+    """Full int8 under each range rule first; then operators left in fp32, the most harmful first.
+
+    The rules that need only the images' extremes come before those that need histograms, which cost a second
+    pass; within each group the rule with the least KL divergence on calibration images comes first. If none
+    meets the criterion, the most accurate of them is kept, every operator's harm is measured (the divergence
+    that disappears when it alone stays in fp32), and operators go back to fp32 one after another in that order.
+    """
+
+    recorder: Recorder
+    adaptor: RefinedAdaptor
+
+    def next_tune_cfg(self) -> Iterator[dict[Any, Any]]:
+        """Yields tuning configurations; the engine judges each before it asks for the next."""
+        _, _, initial = self.initial_tuning_cfg()
+        initial["calib_sampling_size"] = self.calib_sampling_size_lst[0]
+        best, best_accuracy = initial, -1.0
+        for group in (EXTREME_RULES, HISTOGRAM_RULES):
+            for candidate in self._ranked([self._with_rule(initial, rule) for rule in group if self._offers(rule)]):
+                yield candidate
+                if self.last_tune_result[0] > best_accuracy:
+                    best, best_accuracy = candidate, self.last_tune_result[0]
+        for operator in self._most_harmful_first(best):
+            best = self._without(best, operator)
+            yield best
+
+    def _offers(self, rule: str) -> bool:
+        """Whether the user's restrictions leave this rule to at least one operator."""
+        return any(rule in self._options(name) for name in self.capability["opwise"])
+
+    def _options(self, operator: tuple[str, str]) -> Sequence[str]:
+        path = self.tuning_space.get_op_default_path_by_pattern(operator, "static")
+        if not path or "activation" not in path:
+            return ()
+        item = self.tuning_space.get_item_by_path((operator, *path["activation"]))
+        found = item.get_option_by_name(_ALGORITHM) if item is not None else None
+        return () if found is None else found.options
+
+    def _with_rule(self, configuration: dict[Any, Any], rule: str) -> dict[Any, Any]:
+        """The configuration with `rule` wherever it is allowed."""
+        changed = dict(configuration)
+        for name, entry in configuration.items():
+            if isinstance(entry, OpTuningConfig) and entry.op_quant_mode == "static" and rule in self._options(name):
+                changed[name] = copy.deepcopy(entry)
+                changed[name].kwargs = {**entry.kwargs, _ALGORITHM: rule}
+        return changed
+
+    def _without(self, configuration: dict[Any, Any], operator: tuple[str, str]) -> dict[Any, Any]:
+        """The configuration with one more operator in fp32."""
+        return {**configuration, operator: OpTuningConfig(*operator, "fp32", self.tuning_space)}
+
+    def _divergence(self, configuration: dict[Any, Any]) -> float:
+        states = {name: e.get_state() for name, e in configuration.items() if isinstance(e, OpTuningConfig)}
+        plan, _ = self.adaptor.plan(states)
+        return self.adaptor.task.divergence(self.adaptor.write(plan))
+
+    def _ranked(self, candidates: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
+        """Least divergence first; a single candidate is not worth measuring."""
+        return candidates if len(candidates) < 2 else sorted(candidates, key=self._divergence)
+
+    def _most_harmful_first(self, configuration: dict[Any, Any]) -> list[tuple[str, str]]:
+        """The integer operators of a configuration, by how much divergence goes when each is left in fp32."""
+        integers = [n for n, e in configuration.items() if isinstance(e, OpTuningConfig) and e.op_quant_mode == "static"]
+        full = self._divergence(configuration)
+        shown = self.adaptor.task.progress
+        for operator in track(integers, description="Measuring sensitivity", unit="operators", enabled=shown):
+            self.recorder.sensitivity[operator[0]] = full - self._divergence(self._without(configuration, operator))
+        return sorted(integers, key=lambda operator: -self.recorder.sensitivity[operator[0]])
+
+
+def recorded(name: str) -> type[Any]:
+    """Returns the strategy class of that name with trials recorded; "sensitivity" is ours."""
+    base = SensitivityTuneStrategy if name == "sensitivity" else STRATEGIES[name]
+    made: type[Any] = types.new_class(f"Recorded{base.__name__}", (_Recorded, base))
+    return made

@@ -1,0 +1,140 @@
+"""What goes into the tuning engine and what comes out; free of the engine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx
+
+from quantize.criterion import Criterion
+from quantize.operators import FloatOperator, Inventory
+from quantize.ranges import RangeTable
+from quantize.target import Target
+
+# Accuracy of a model on the evaluation images, a fraction; called once for fp32 and once a trial.
+Judge = Callable[[onnx.ModelProto], float]
+
+# Mean KL divergence from fp32 on calibration images, in nats; ranks range rules and operators.
+Divergence = Callable[[onnx.ModelProto], float]
+
+# Told of every finished trial, for the terminal.
+TrialListener = Callable[["Trial"], None]
+
+
+class CalibrationLoader(Protocol):
+    """What the engine needs of a dataloader."""
+
+    batch_size: int
+
+    def __iter__(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to tune.
+
+    Attributes:
+        strategy: one of `SUPPORTED_STRATEGIES`.
+        max_trials: trials before the engine gives up, at least 1.
+        timeout_s: 0 stops at the first trial that meets the criterion; otherwise tuning goes on for so long,
+            in seconds, in search of one with fewer operators in fp32 or more accuracy.
+        seed: of the engine's random choices.
+        criterion: what a trial has to meet.
+        calibration_samples: how many images the ranges were measured on.
+        optype_wise, op_wise: restrictions per operator type or name, in the engine's own notation.
+        workspace: where the engine writes; None is a temporary folder that is removed.
+        verbose: let the engine's own log through.
+    """
+
+    criterion: Criterion
+    strategy: str = "sensitivity"
+    max_trials: int = 100
+    timeout_s: float = 0.0
+    seed: int = 9527
+    calibration_samples: int = 100
+    optype_wise: Mapping[str, Any] = field(default_factory=dict)
+    op_wise: Mapping[str, Any] = field(default_factory=dict)
+    workspace: Path | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """The model to tune and the means to judge it.
+
+    Attributes:
+        model: prepared fp32 model; its node names are the engine's operator names.
+        inventory: the operators of `model`.
+        ranges: measured ranges, shared by all trials.
+        target: the deployment's kernels.
+        loader: calibration images, for strategies that run them themselves.
+        judge, divergence: see their types.
+        progress: show progress bars.
+    """
+
+    model: onnx.ModelProto
+    inventory: Inventory
+    ranges: RangeTable
+    target: Target
+    loader: CalibrationLoader
+    judge: Judge
+    divergence: Divergence
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One quantized model that the engine tried.
+
+    Attributes:
+        number: from 1.
+        accuracy: fraction of evaluation images that are right.
+        met: whether the engine found the criterion met.
+        rules: range rules of its activations, most frequent first.
+        per_channel: whether all its weights have one scale per output channel.
+        fp32_operators: names of the quantizable operators that it left in fp32.
+        duration_s: wall time of quantizing and judging, in seconds.
+    """
+
+    number: int
+    accuracy: float
+    met: bool
+    rules: tuple[str, ...]
+    per_channel: bool
+    fp32_operators: tuple[str, ...]
+    duration_s: float
+
+    @property
+    def description(self) -> str:
+        """The trial in a few words."""
+        fallback = f", {len(self.fp32_operators)} in fp32" if self.fp32_operators else ""
+        granularity = "" if self.per_channel else ", per-tensor weights"
+        return f"ranges {'+'.join(self.rules) or 'none'}{granularity}{fallback}"
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """What tuning found.
+
+    Attributes:
+        model: the accepted QDQ model; the most accurate one if none met the criterion.
+        met: whether it met the criterion.
+        trial: the trial that made it.
+        trials: all of them, in order.
+        baseline: accuracy of the fp32 model, a fraction.
+        fp32_operators: every compute operator that is not an integer in `model`, and why.
+        sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
+        stopped_by: "criterion", "trials", "timeout" or "exhausted".
+    """
+
+    model: onnx.ModelProto
+    met: bool
+    trial: Trial
+    trials: tuple[Trial, ...]
+    baseline: float
+    fp32_operators: tuple[FloatOperator, ...]
+    sensitivity: Mapping[str, float]
+    stopped_by: str

@@ -1,0 +1,179 @@
+"""Images → batches: decoded in parallel, delivered in order, with bounded memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.decode import load_image
+from calibration.errors import InputError
+from calibration.imageset import ImageSet
+from calibration.progress import track
+from calibration.transforms.pipeline import Pipeline
+
+# Decoding is 3-4 ms an image and inference 6-9 ms on one core: more threads than this only wait.
+_MAX_DEFAULT_WORKERS = 8
+
+# Images in the making or ready per worker. Two keep a worker busy while its last image waits to be fetched;
+# four even out images of very different size.
+_PREFETCH_PER_WORKER = 4
+
+Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+_Sample = tuple[npt.NDArray[Any], int]
+
+
+class DataLoader:
+    """Iterable, any number of times, over the batches of an image set.
+
+    Yields `(inputs, labels)`, inputs float32 [N, *pipeline shape] and labels int64 [N], in the order of the
+    set; N is `batch_size`, in the last batch perhaps less. What comes out does not depend on the number of
+    workers.
+
+    Images are decoded and transformed by threads (Pillow, OpenCV and numpy release the interpreter lock), at
+    most `prefetch_images` ahead of the consumer, so memory does not grow with the set. The threads end with
+    the iteration, also when the consumer stops early or is interrupted.
+
+    Attributes:
+        images: the image set.
+        pipeline: the transforms.
+        batch_size: images per batch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        pipeline: Pipeline,
+        *,
+        batch_size: int = 1,
+        workers: int | None = None,
+        description: str = "reading images",
+        progress: bool = False,
+        prefetch_images: int | None = None,
+        exif_orientation: bool = True,
+    ) -> None:
+        """Checks and keeps the settings; no image is read yet.
+
+        Args:
+            images: what to load.
+            pipeline: how to make arrays of it; must end in float32.
+            batch_size: images per batch.
+            workers: number of threads; one per available core, but at most 8, when not given.
+            description: what the progress display says.
+            progress: whether each iteration shows its progress on standard error.
+            prefetch_images: how many images may be in the making or waiting; four per worker when not given.
+            exif_orientation: see `load_image`.
+
+        Raises:
+            InputError: a number is less than 1, or the transforms do not end in float32.
+        """
+        self.images = images
+        self.pipeline = pipeline
+        self.batch_size = _at_least_one("batch_size", batch_size)
+        self._workers = _default_workers() if workers is None else _at_least_one("workers", workers)
+        ahead = self._workers * _PREFETCH_PER_WORKER if prefetch_images is None else prefetch_images
+        self._prefetch_images = _at_least_one("prefetch_images", ahead)
+        self._description = description
+        self._progress = progress
+        self.exif_orientation = exif_orientation
+        _check_float32(pipeline)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return math.ceil(len(self.images) / self.batch_size)
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """Starts from the first image.
+
+        Raises:
+            InputError: an image cannot be read or transformed, or has another shape than the first; it names
+                the image.
+        """
+        samples = self._samples()
+        # track is a generator over a generator: both are closed here, by name, so that threads and bar end at
+        # once and not when the garbage collector comes by.
+        shown = track(samples, description=self._description, total=len(self.images), enabled=self._progress)
+        try:
+            first_shape: tuple[int, ...] | None = None
+            for start in range(0, len(self.images), self.batch_size):
+                batch = list(islice(shown, self.batch_size))
+                for offset, (pixels, _) in enumerate(batch):
+                    first_shape = first_shape or pixels.shape
+                    self._check_shape(start + offset, pixels.shape, first_shape)
+                yield _stack(batch)
+            # Lets the progress display see the end of the samples, and say "done" instead of "stopped".
+            next(shown, None)
+        finally:
+            shown.close()
+            samples.close()
+
+    def _samples(self) -> Generator[_Sample, None, None]:
+        """Transformed images in order; at most `prefetch_images` are submitted and not yet passed on."""
+        pending: deque[Future[_Sample]] = deque()
+        todo = iter(range(len(self.images)))
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="calibration")
+        try:
+            for index in islice(todo, self._prefetch_images):
+                pending.append(pool.submit(self._load, index))
+            while pending:
+                sample = pending.popleft().result()
+                for index in islice(todo, 1):
+                    pending.append(pool.submit(self._load, index))
+                yield sample
+        finally:
+            # Waits for the images in the making only: at most one per worker, some milliseconds.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _load(self, index: int) -> _Sample:
+        path = self.images.path(index)
+        image = load_image(path, exif_orientation=self.exif_orientation)
+        try:
+            return self.pipeline(image, self.images.labels[index])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except Exception as error:
+            # OpenCV and numpy report what they cannot do with this image in their own types.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path}: cannot be transformed: {reason}") from error
+
+    def _check_shape(self, index: int, shape: tuple[int, ...], first_shape: tuple[int, ...]) -> None:
+        if shape != first_shape:
+            raise InputError(
+                f"{self.images.path(index)}: comes out of the transforms as {list(shape)}, "
+                f"but {self.images.path(0)} as {list(first_shape)}: add CenterCrop or Resize"
+            )
+
+
+def _stack(batch: list[_Sample]) -> Batch:
+    labels = np.array([label for _, label in batch], np.int64)
+    if len(batch) == 1:
+        # A view: nothing else holds the array.
+        return batch[0][0][np.newaxis], labels
+    return np.stack([pixels for pixels, _ in batch]), labels
+
+
+def _check_float32(pipeline: Pipeline) -> None:
+    dtype = pipeline.output_spec().dtype
+    if dtype != np.float32:
+        raise InputError(
+            f"transforms end in {dtype.name}, not in the float32 of the model: add Rescale or Cast"
+        )
+
+
+def _default_workers() -> int:
+    # The cores that we may run on; containers often allow fewer than the machine has.
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _MAX_DEFAULT_WORKERS)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise InputError(f"{name} is {value}: give 1 or more")
+    return value

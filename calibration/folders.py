@@ -1,0 +1,145 @@
+"""Class folders: one sub-folder per class, as ImageNet's validation set is usually kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from calibration.errors import InputError
+from calibration.imageset import ImageSet
+from calibration.listing import check_folder, read_lines
+
+# What torchvision's ImageFolder takes for an image; compared in lower case.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+# ImageNet's folders are named after WordNet synsets: "n" and an eight-digit offset.
+_WNID = re.compile(r"n\d{8}")
+
+# ILSVRC2012 numbers its 1000 classes in the sorted order of their wnids.
+_IMAGENET_CLASS_COUNT = 1000
+
+# Where the order of the classes is looked for when it is needed and not given.
+_SYNSET_NAMES = ("synset.txt", "LOC_synset_mapping.txt")
+
+
+def read_class_folders(data_path: str | Path, synset: str | Path | None = None) -> ImageSet:
+    """Reads a folder whose sub-folders are the classes.
+
+    Sub-folders are sorted by name and searched to any depth for image files (`IMAGE_SUFFIXES`, any case),
+    again sorted; names that start with a dot are ignored, links are followed. An empty class folder keeps its
+    index. Labels are:
+
+    - with `synset`: the line (from 0) of the folder's name in that file;
+    - exactly 1000 folders, all named by wnid: the sorted index, which is the ImageNet class index;
+    - another number of folders, all named by wnid: from `synset.txt` or `LOC_synset_mapping.txt` in
+      `data_path` or its parent. Their sorted index would be a class index of no ImageNet model, so without
+      such a file it is an error;
+    - otherwise the sorted index.
+
+    Args:
+        data_path: the folder that holds the class folders.
+        synset: a text file whose lines start with a folder name, `wnid name, name…`, in label order.
+
+    Raises:
+        InputError: there are no class folders or no images, or the labels cannot be known.
+    """
+    root = check_folder(data_path)
+    classes = _class_names(root)
+    label_of = _labels(root, classes, Path(synset) if synset is not None else None)
+    files: list[str] = []
+    labels: list[int] = []
+    for name in classes:
+        found = [path.relative_to(root).as_posix() for path in _walk(root / name, frozenset())]
+        files += found
+        labels += [label_of[name]] * len(found)
+    if not files:
+        raise InputError(
+            f"{root}: none of its {len(classes)} folders holds an image ({' '.join(IMAGE_SUFFIXES)})"
+        )
+    return ImageSet(root, tuple(files), tuple(labels), f"class folders in {root}")
+
+
+def _class_names(root: Path) -> list[str]:
+    with _scan(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise InputError(
+            f"{root}: holds no class folders: put the images of each class into a sub-folder, "
+            "or give a list of images and labels (ImagenetRaw with image_list)"
+        )
+    return names
+
+
+def _labels(root: Path, classes: Sequence[str], synset: Path | None) -> dict[str, int]:
+    """Label of each class folder, after the rules of `read_class_folders`."""
+    others = [name for name in classes if not _WNID.fullmatch(name)]
+    sorted_index = {name: index for index, name in enumerate(classes)}
+    if synset is None:
+        if len(others) == len(classes) or (not others and len(classes) == _IMAGENET_CLASS_COUNT):
+            return sorted_index
+        if others:
+            raise InputError(
+                f"{root}: folder {others[0]!r} stands among {len(classes) - len(others)} wnid folders "
+                "and would shift their labels: remove it, or give a synset list"
+            )
+        synset = _find_synset(root, len(classes))
+    known = _read_synset(synset)
+    unlisted = [name for name in classes if name not in known]
+    if unlisted:
+        raise InputError(
+            f"{synset}: does not list folder {unlisted[0]!r} of {root}: add it, or remove the folder"
+        )
+    return known
+
+
+def _find_synset(root: Path, count: int) -> Path:
+    for folder in (root, root.resolve().parent):
+        for name in _SYNSET_NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    raise InputError(
+        f"{root}: holds {count} wnid folders, not {_IMAGENET_CLASS_COUNT}, so their labels are unknown: "
+        f"put a {_SYNSET_NAMES[0]} (lines 'wnid name', in label order) there or into its parent, or give one"
+    )
+
+
+def _read_synset(path: Path) -> dict[str, int]:
+    """Class name (the first word of a line) → number of the line among those not blank."""
+    label_of: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        words = line.split(maxsplit=1)
+        if not words:
+            continue
+        if words[0] in label_of:
+            raise InputError(
+                f"{path}, line {number}: {words[0]!r} is listed twice: remove one of the two lines"
+            )
+        label_of[words[0]] = len(label_of)
+    return label_of
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Image files under `folder`: those right in it first, then its sub-folders, each sorted by name.
+
+    `above` holds the real paths of the folders on the way here: a link back to one of them would never end.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with _scan(folder) as entries:
+        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    for name, is_folder in visible:
+        if not is_folder and name.lower().endswith(IMAGE_SUFFIXES):
+            yield folder / name
+    for name, is_folder in visible:
+        if is_folder:
+            yield from _walk(folder / name, above | {real})
+
+
+def _scan(folder: Path) -> os._ScandirIterator[str]:
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror or error}") from error

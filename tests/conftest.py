@@ -1,0 +1,45 @@
+"""Fixtures that tests of every folder share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The checkout that these tests belong to."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir(project_root: Path) -> Path:
+    """The real model and images beside the checkout (or where QUANTIZE_SHARED says); skips without them."""
+    folder = Path(os.environ.get("QUANTIZE_SHARED") or project_root.parent / "shared")
+    missing = [
+        name
+        for name in ("models/mobilenetv2-12.onnx", "imagenet-sample/val.txt")
+        if not (folder / name).is_file()
+    ]
+    if missing:
+        pytest.skip(f"needs the real model and images: {folder / missing[0]} is absent (set QUANTIZE_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def checkout(project_root: Path, tmp_path: Path) -> Path:
+    """A copy of the scripts and what they read, without any Python package, in a path with a space."""
+    folder = (tmp_path / "check out").resolve()
+    shutil.copytree(
+        project_root / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for path in (
+        *project_root.glob("run_*.sh"),
+        project_root / "pyproject.toml",
+        project_root / "constraints.txt",
+    ):
+        shutil.copy(path, folder / path.name)
+    return folder

@@ -1,0 +1,172 @@
+"""The rules that hold across modules: who may import what, and what no file may contain."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+MODULES = sorted(
+    path for package in ("calibration", "quantize") for path in (PROJECT / package).rglob("*.py")
+)
+
+# Each of them takes from 0.1 s to several seconds to import, and `--help` has half a second.
+HEAVY = {"cv2", "neural_compressor", "numpy", "onnx", "onnxruntime", "PIL", "pydantic", "rich", "sklearn"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PROJECT).as_posix()
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yields the full name of every module that the file imports anywhere, relative ones made absolute."""
+    package = path.relative_to(PROJECT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def called_names(path: Path) -> Iterator[str]:
+    """Yields the last part of the name of everything that the file calls."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+            elif isinstance(node.func, ast.Name):
+                yield node.func.id
+
+
+def importers_of(package: str) -> list[str]:
+    return [
+        name_of(path)
+        for path in MODULES
+        if any(name == package or name.startswith(package + ".") for name in imported_modules(path))
+    ]
+
+
+def test_calibration_does_not_know_quantize() -> None:
+    assert [name for name in importers_of("quantize") if name.startswith("calibration/")] == []
+
+
+def test_only_the_engine_imports_neural_compressor() -> None:
+    assert [
+        name for name in importers_of("neural_compressor") if not name.startswith("quantize/engine/")
+    ] == []
+
+
+def test_only_one_module_builds_inference_sessions() -> None:
+    builders = [
+        name_of(path)
+        for path in MODULES
+        if {"InferenceSession", "SessionOptions"}.intersection(called_names(path))
+    ]
+    assert set(builders) <= {"quantize/session.py"}
+
+
+@pytest.mark.parametrize("command", [["--help"], ["tune", "--help"], ["benchmark", "--help"]], ids=" ".join)
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "quantize", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    # A line reads `import time: self [us] | cumulative | name`, the name indented by its depth.
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "quantize" in imported
+    assert imported & HEAVY == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_runs_code_from_data(path: Path) -> None:
+    modules = {name.partition(".")[0] for name in imported_modules(path)}
+    assert modules.isdisjoint({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    builtins = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert builtins.isdisjoint({"compile", "eval", "exec"})
+    # numpy.load(allow_pickle=...) and yaml.load without the safe loader.
+    keywords = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    assert "allow_pickle" not in keywords
+    assert not re.search(r"\byaml\.(?:load|unsafe_load|full_load)\(", path.read_text(encoding="utf-8"))
+
+
+def project_files() -> list[Path]:
+    """The files that are, or on the next commit could be, in the repository."""
+    git = shutil.which("git")
+    if git is None or not (PROJECT / ".git").exists():
+        pytest.skip("needs a git checkout, to tell the project's files from others")
+    listed = subprocess.run(
+        [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+        cwd=PROJECT,
+    )
+    paths = [PROJECT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_modules_can_be_read_in_one_sitting() -> None:
+    lines = {
+        name_of(path): path.read_text(encoding="utf-8").count("\n")
+        for path in project_files()
+        if path.suffix == ".py"
+    }
+    assert {name: count for name, count in lines.items() if count > 350} == {}
+
+
+# Written in pieces, so that this file does not match itself.
+LEAK = re.compile(
+    r"(?:^|[^A-Za-z0-9._-])/(?:"
+    + "|".join(("wo" + "rk", "fa" + "rm", "ro" + "ot", "ho" + "me/[a-z]+"))
+    + ")/"
+    "|index" + "-url"
+    "|registry" + " *= *http"
+    "|^deb" + " +http",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        ("see /ro" + "ot/x", True),
+        ("'/ho" + "me/ann/x'", True),
+        ("--extra-index" + "-url X", True),
+        ("registry" + "=https", True),
+        ("deb" + " http", True),
+        ("../shared/models", False),
+        ("net/wo" + "rk/x", False),
+        ("/usr/bin/env", False),
+    ],
+)
+def test_the_leak_pattern_itself(text: str, leaks: bool) -> None:
+    assert bool(LEAK.search(text)) is leaks
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    found = []
+    for path in project_files():
+        content = path.read_bytes()
+        if path.suffix == ".svg" or b"\0" in content:
+            continue
+        match = LEAK.search(content.decode("utf-8", errors="replace"))
+        if match:
+            found.append(f"{name_of(path)}: {match.group().strip()}")
+    assert found == []

@@ -1,0 +1,7 @@
+"""The command line: `python -m quantize tune|evaluate|benchmark`."""
+
+from __future__ import annotations
+
+from quantize.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,232 @@
+"""Every flag of the command line, once: its name, its help, what it accepts and which field it sets.
+
+Nothing heavy is imported here: `--help` reads this table and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quantize.cli.values import one_of, path, seconds, text, whole_number
+
+__all__ = ["BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "TUNE", "Flag"]
+
+TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
+COMMANDS = (TUNE, EVALUATE, BENCHMARK)
+
+_FILES = "files"
+_IMAGES = "images"
+_ACCURACY = "accuracy that may be lost"
+_SEARCH = "search"
+_SPEED = "speed"
+_RUN = "run"
+
+_LAYOUT = "evaluation.performance.configs"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: as it is written, without the leading dashes.
+        group: the heading it is listed under.
+        help: what it does, and its default.
+        commands: which commands have it.
+        parse: text → value; None for a switch, which takes no value.
+        metavar: what stands for the value in the help.
+        field: the dotted configuration field it sets, None where it takes more than that.
+        other_names: further names, with their dashes.
+    """
+
+    name: str
+    group: str
+    help: str
+    commands: tuple[str, ...] = (TUNE,)
+    parse: Callable[[str], object] | None = None
+    metavar: str | None = None
+    field: str | None = None
+    other_names: tuple[str, ...] = ()
+
+
+def _number(name: str, group: str, help: str, commands: tuple[str, ...], field: str | None) -> Flag:
+    return Flag(name, group, help, commands, whole_number, "N", field)
+
+
+_FILE_FLAGS = (
+    Flag("input_model", _FILES, "the fp32 model (evaluate, benchmark: any model)", COMMANDS, path, "M.onnx"),
+    Flag("config", _FILES, "the YAML configuration; also looked for in configs/", COMMANDS, path, "FILE"),
+    Flag(
+        name="output_model",
+        group=_FILES,
+        help="where the int8 models go: a name ending in .onnx, or a folder",
+        parse=path,
+        metavar="OUT",
+    ),
+    Flag("demo", _FILES, "tune the bundled example; needs neither a model nor a configuration"),
+    Flag("keep_failed", _FILES, "keep the best model that misses the tolerance, under a name that says so"),
+    Flag(
+        name="quant_format",
+        group=_FILES,
+        help="which files are written: QOperator, QDQ or both (default: both)",
+        parse=one_of("QOperator", "QDQ", "both"),
+        metavar="FORMAT",
+        field="quantization.quant_format",
+    ),
+    Flag(
+        name="workspace",
+        group=_FILES,
+        help="keep the engine's files in this folder (default: temporary, removed)",
+        parse=path,
+        metavar="DIR",
+        field="tuning.workspace.path",
+    ),
+)
+
+_IMAGE_FLAGS = (
+    Flag(
+        name="dataset_location",
+        group=_IMAGES,
+        help="folder of the images, instead of all data paths of the configuration",
+        commands=COMMANDS,
+        parse=path,
+        metavar="DIR",
+        other_names=("--data_path",),
+    ),
+    Flag("label_path", _IMAGES, "image list with lines `name label`", COMMANDS, path, "FILE"),
+    _number(
+        name="calibration_samples",
+        group=_IMAGES,
+        help="images to learn scales from (default: 100)",
+        commands=COMMANDS,
+        field="quantization.calibration.sampling_size",
+    ),
+    _number(
+        name="eval_samples",
+        group=_IMAGES,
+        help="images to measure accuracy on (default: all that calibration leaves)",
+        commands=COMMANDS,
+        field="evaluation.accuracy.sampling_size",
+    ),
+    Flag(
+        name="allow_overlap",
+        group=_IMAGES,
+        help="measure accuracy on calibration images too; the report warns of it",
+        commands=COMMANDS,
+        field="quantization.calibration.allow_overlap",
+    ),
+    _number("batch_size", _IMAGES, "images per inference (default: 1)", COMMANDS, None),
+)
+
+_ACCURACY_FLAGS = (
+    Flag(
+        name="criterion",
+        group=_ACCURACY,
+        help="relative, (fp32 - int8) / fp32, or absolute, fp32 - int8 (default: relative)",
+        parse=one_of("relative", "absolute"),
+        metavar="KIND",
+    ),
+    Flag(
+        name="tolerable_loss",
+        group=_ACCURACY,
+        help="the most that may be lost, such as 0.01 or 1%% (default: 1%%)",
+        parse=text,
+        metavar="X",
+    ),
+    Flag(
+        name="metric",
+        group=_ACCURACY,
+        help="top1 or top5 (default: top1)",
+        commands=COMMANDS,
+        parse=one_of("top1", "top5"),
+        metavar="METRIC",
+    ),
+)
+
+_SEARCH_FLAGS = (
+    Flag(
+        name="strategy",
+        group=_SEARCH,
+        help="sensitivity, basic, bayesian, exhaustive, mse_v2 or conservative (default: sensitivity)",
+        parse=text,
+        metavar="NAME",
+        field="tuning.strategy.name",
+    ),
+    _number(
+        "max_trials",
+        _SEARCH,
+        "at most so many trials (default: 100)",
+        (TUNE,),
+        "tuning.exit_policy.max_trials",
+    ),
+    Flag(
+        name="timeout",
+        group=_SEARCH,
+        help="seconds to search for the best; 0 stops at the first success (default: 0)",
+        parse=seconds,
+        metavar="SECONDS",
+        field="tuning.exit_policy.timeout",
+    ),
+    _number(
+        name="seed",
+        group=_SEARCH,
+        help="seed of the choice of images and of the search (default: 9527)",
+        commands=COMMANDS,
+        field="tuning.random_seed",
+    ),
+)
+
+_SPEED_FLAGS = (
+    Flag(
+        name="mode",
+        group=_SPEED,
+        help="performance, or accuracy, which is `evaluate` (default: performance)",
+        commands=(BENCHMARK,),
+        parse=one_of("performance", "accuracy"),
+        metavar="MODE",
+    ),
+    _number(
+        name="warmup",
+        group=_SPEED,
+        help="runs that do not count (default: 5)",
+        commands=(BENCHMARK,),
+        field="evaluation.performance.warmup",
+    ),
+    _number(
+        name="iteration",
+        group=_SPEED,
+        help="runs that count; -1 lets the benchmark choose (default: -1)",
+        commands=(BENCHMARK,),
+        field="evaluation.performance.iteration",
+    ),
+    _number(
+        name="cores_per_instance",
+        group=_SPEED,
+        help="threads of each instance (default: all cores, shared out)",
+        commands=(BENCHMARK,),
+        field=f"{_LAYOUT}.cores_per_instance",
+    ),
+    _number(
+        name="num_of_instance",
+        group=_SPEED,
+        help="processes at the same time (default: 1)",
+        commands=(BENCHMARK,),
+        field=f"{_LAYOUT}.num_of_instance",
+    ),
+)
+
+_RUN_FLAGS = (
+    _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
+    Flag("quiet", _RUN, "print the verdict and errors only", COMMANDS, other_names=("-q",)),
+    Flag("verbose", _RUN, "print every step, and tracebacks of errors", COMMANDS, other_names=("-v",)),
+)
+
+FLAGS: tuple[Flag, ...] = (
+    *_FILE_FLAGS,
+    *_IMAGE_FLAGS,
+    *_ACCURACY_FLAGS,
+    *_SEARCH_FLAGS,
+    *_SPEED_FLAGS,
+    *_RUN_FLAGS,
+)

@@ -1,0 +1,144 @@
+"""Runs a command, and turns every way it can end into an exit code and at most one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from quantize.cli import texts
+from quantize.cli.configure import configured, demo_overrides
+from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
+from quantize.cli.parser import parse
+from quantize.errors import InputError, PipelineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["main"]
+
+Verbosity = Literal["quiet", "normal", "verbose"]
+
+_USAGE, _INTERNAL, _INTERRUPTED = 2, 3, 130
+# What a shell reports for a program that its reader left: 128 + SIGPIPE.
+_READER_GONE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        argv: arguments without the program's name; those of the process when None.
+
+    Returns:
+        The exit code: 0 done, 1 tolerance not met, 2 wrong input or usage, 3 failed, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    verbose = bool({"--verbose", "-v"} & set(arguments))
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse, after --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    except PipelineError as error:
+        return _report(_one_line(error), error.exit_code, verbose)
+    except Exception as error:
+        hint = "" if verbose else "; run again with --verbose for the traceback"
+        summary = f"internal error, {type(error).__name__}: {_one_line(error)}{hint}"
+        return _report(summary, _INTERNAL, verbose)
+    return code
+
+
+def _report(message: str, code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or (len(arguments) == 1 and arguments[0] in COMMANDS):
+        print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
+        return _USAGE
+    parsed = parse(arguments)
+    if parsed.command == TUNE:
+        return _demo(parsed) if parsed.demo else _tune(parsed)
+    return _measure(parsed)
+
+
+def _tune(arguments: Namespace) -> int:
+    output_model = _required(arguments, "output_model", "a name ending in .onnx, or a folder")
+    input_model = _input_model(arguments)
+    config = configured(arguments)
+    from quantize.pipeline import run_tune
+
+    return run_tune(
+        config,
+        input_model=input_model,
+        output_model=output_model,
+        verbosity=_verbosity(arguments),
+        keep_failed=arguments.keep_failed,
+    ).exit_code
+
+
+def _demo(arguments: Namespace) -> int:
+    for name in ("input_model", "config", "dataset_location", "label_path"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
+    overrides = demo_overrides(arguments)
+    from quantize.demo import run_demo
+
+    return run_demo(
+        arguments.output_model,
+        overrides,
+        verbosity=_verbosity(arguments),
+        keep_failed=arguments.keep_failed,
+    ).exit_code
+
+
+def _measure(arguments: Namespace) -> int:
+    input_model = _input_model(arguments)
+    config = configured(arguments)
+    from quantize.pipeline import run_benchmark, run_evaluate
+
+    speed = arguments.command == BENCHMARK and arguments.mode != "accuracy"
+    measure = run_benchmark if speed else run_evaluate
+    return measure(config, input_model=input_model, verbosity=_verbosity(arguments))
+
+
+def _input_model(arguments: Namespace) -> Path:
+    """The model, once it is known that a configuration was given too."""
+    model = _required(arguments, "input_model", "the .onnx file to start from")
+    _required(arguments, "config", "for example --config=mobilenetv2.yaml")
+    if not model.is_file():
+        problem = "is a folder; give the file in it" if model.is_dir() else "no such file; check the path"
+        raise InputError(f"--input_model {model}: {problem}")
+    return model
+
+
+def _required(arguments: Namespace, name: str, what: str) -> Path:
+    value: Path | None = getattr(arguments, name)
+    if value is None:
+        or_demo = ", or --demo for the bundled example" if arguments.command == TUNE else ""
+        raise InputError(f"--{name} is missing: {what}{or_demo}")
+    return value
+
+
+def _verbosity(arguments: Namespace) -> Verbosity:
+    if arguments.quiet:
+        return "quiet"
+    return "verbose" if arguments.verbose else "normal"

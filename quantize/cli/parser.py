@@ -1,0 +1,141 @@
+"""Text → arguments. Usage errors become one line; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from quantize.cli import texts
+from quantize.cli.flags import BENCHMARK, COMMANDS, FLAGS, TUNE, Flag
+from quantize.errors import InputError
+from quantize.version import VERSION
+
+__all__ = ["parse"]
+
+# What run_benchmark.sh is in 1.x; the command has a name of its own here.
+_OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
+
+# The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
+_HELP_WIDTH = 110
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would print two lines and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        text = message.removeprefix("argument ")
+        if text.endswith(": expected one argument"):
+            name = text.partition(":")[0].partition("/")[0]
+            text = f"{name} has no value; write {name}=VALUE"
+        elif "ignored explicit argument" in text:
+            text = f"{text.partition(':')[0]} is a switch and takes no value; write it alone"
+        raise InputError(text)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments: without the program's name. Flags may be written with dashes instead of underscores, and
+            their values behind `=` or as the next argument.
+
+    Returns:
+        One attribute per flag of the command (None or False where it was not given), and `command`.
+
+    Raises:
+        InputError: a command or flag is unknown, a value is missing or of the wrong kind.
+        SystemExit: help or the version was asked for, and has been printed.
+    """
+    words = [_with_underscores(word) for word in arguments]
+    if words and not words[0].startswith("-"):
+        words[0] = _OTHER_COMMANDS.get(words[0], words[0])
+        if words[0] not in COMMANDS:
+            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], COMMANDS)}")
+    elif words and not {"-h", "--help", "--version"} & set(words):
+        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(COMMANDS)}")
+    known, unknown = _build().parse_known_args(words)
+    if unknown:
+        _refuse(unknown, known.command)
+    if known.quiet and known.verbose:
+        raise InputError("--quiet and --verbose contradict each other; keep one")
+    return known
+
+
+def _with_underscores(word: str) -> str:
+    """`--dataset-location=a-b` → `--dataset_location=a-b`."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
+
+
+def _refuse(unknown: Sequence[str], command: str) -> NoReturn:
+    first = unknown[0]
+    if not first.startswith("-"):
+        raise InputError(f"{first!r} belongs to no flag; write --flag=value, with quotes around spaces")
+    name = first.partition("=")[0]
+    owners = [flag for flag in FLAGS if f"--{flag.name}" == name]
+    if owners:
+        raise InputError(
+            f"{name} is a flag of {' and '.join(owners[0].commands)}, not of {command}; remove it"
+        )
+    own = [flag for flag in FLAGS if command in flag.commands]
+    names = [name for flag in own for name in (f"--{flag.name}", *flag.other_names)]
+    raise InputError(f"{name} is no flag of {command}; {_nearest(name, names)} See --help")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    from quantize.config.suggest import did_you_mean  # imports the whole configuration: only when needed
+
+    return did_you_mean(name, known)
+
+
+def _build() -> _Parser:
+    main = _Parser(
+        prog="python -m quantize",
+        description=texts.DESCRIPTION,
+        epilog=texts.EXIT_CODES[TUNE],
+        formatter_class=_help_format,
+        allow_abbrev=False,
+    )
+    main.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
+    for command in COMMANDS:
+        parser = commands.add_parser(
+            command,
+            help=texts.SUMMARIES[command],
+            usage=texts.USAGES[command],
+            description=texts.DESCRIPTIONS[command],
+            epilog=f"{texts.EXAMPLES[command]}\n\n{texts.EXIT_CODES[command]}",
+            formatter_class=_help_format,
+            allow_abbrev=False,
+        )
+        parser.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
+        _add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+    return main
+
+
+def _add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for flag in flags:
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        group = groups[flag.group]
+        names = sorted((f"--{flag.name}", *flag.other_names), key=lambda name: name.startswith("--"))
+        if flag.parse is None:
+            group.add_argument(*names, dest=flag.name, action="store_true", help=flag.help)
+        else:
+            group.add_argument(*names, dest=flag.name, type=flag.parse, metavar=flag.metavar, help=flag.help)
+
+
+def _help_format(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=_HELP_WIDTH)
+
+
+class _Version(argparse.Action):
+    """Prints the version and stops."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        print(f"quantize {VERSION}")
+        parser.exit()

@@ -1,0 +1,54 @@
+"""What the values of flags may look like: text → value, or one line that says what was expected."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["one_of", "path", "seconds", "text", "whole_number"]
+
+
+def path(written: str) -> Path:
+    """A path; the shell does not expand `~` behind `--flag=`, so this does."""
+    if not written.strip():
+        raise ArgumentTypeError("expected a path, got nothing")
+    return Path(written).expanduser()
+
+
+def text(written: str) -> str:
+    """What the configuration judges."""
+    return written
+
+
+def whole_number(written: str) -> int:
+    """An integer; which ones make sense is for the configuration to say."""
+    try:
+        return int(written)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a whole number, got {written!r}") from None
+
+
+def seconds(written: str) -> float:
+    """A finite number."""
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"expected a number of seconds, got {written!r}")
+    return value
+
+
+def one_of(*accepted: str) -> Callable[[str], str]:
+    """One of some words, in whatever case."""
+    by_lowercase = {word.lower(): word for word in accepted}
+    listed = f"{', '.join(accepted[:-1])} or {accepted[-1]}"
+
+    def parse(written: str) -> str:
+        if written.lower() not in by_lowercase:
+            raise ArgumentTypeError(f"expected {listed}, got {written!r}")
+        return by_lowercase[written.lower()]
+
+    return parse

@@ -1,0 +1,115 @@
+"""What the sections of a configuration come down to, as single values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from quantize.config.machine import available_cores
+from quantize.config.operators import forced_patterns, stays_fp32
+from quantize.config.schema import Settings
+from quantize.config.sections import Evaluation, Model, Quantization
+from quantize.config.tuning import Tuning
+from quantize.criterion import Criterion
+
+__all__ = ["Format", "Resolved"]
+
+Format = Literal["QOperator", "QDQ"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Validated sections, and the values that the pipeline takes from them.
+
+    The sections `model`, `quantization`, `evaluation` and `tuning` are as written, with defaults filled in.
+
+    Attributes:
+        settings: the validated sections.
+    """
+
+    settings: Settings
+
+    @property
+    def model(self) -> Model:
+        """Section `model`."""
+        return self.settings.model
+
+    @property
+    def quantization(self) -> Quantization:
+        """Section `quantization`."""
+        return self.settings.quantization
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Section `evaluation`."""
+        return self.settings.evaluation
+
+    @property
+    def tuning(self) -> Tuning:
+        """Section `tuning`."""
+        return self.settings.tuning
+
+    @property
+    def criterion(self) -> Criterion:
+        """How much accuracy may be lost, and which accuracy."""
+        given = self.tuning.accuracy_criterion
+        return Criterion(given.kind, given.tolerance, self.evaluation.accuracy.metric.name)
+
+    @property
+    def primary_format(self) -> Format:
+        """The format that `--output_model` names: the only one wanted, or else the framework's."""
+        wanted = self.quantization.quant_format
+        if wanted != "both":
+            return wanted
+        return "QDQ" if self.model.framework == "onnxrt_qdq" else "QOperator"
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The formats to write, the primary one first."""
+        if self.quantization.quant_format != "both":
+            return (self.primary_format,)
+        return ("QDQ", "QOperator") if self.primary_format == "QDQ" else ("QOperator", "QDQ")
+
+    @property
+    def thread_count(self) -> int:
+        """Threads to use: as configured, otherwise every core this process may run on."""
+        return self.settings.threads or available_cores()
+
+    @property
+    def threads_per_instance(self) -> int:
+        """Threads of one benchmark instance; cores are shared out evenly when nothing is configured."""
+        layout = self.evaluation.performance.configs
+        given = layout.intra_num_of_threads or layout.cores_per_instance
+        return given or max(1, self.thread_count // layout.num_of_instance)
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random choice."""
+        return self.tuning.random_seed
+
+    @property
+    def calibration_count(self) -> int:
+        """Images to learn activation ranges from."""
+        return self.quantization.calibration.sampling_size[0]
+
+    @property
+    def evaluation_count(self) -> int | None:
+        """Images to measure accuracy on; None for all that calibration leaves."""
+        accuracy = self.evaluation.accuracy
+        if accuracy.iteration > 0:
+            return accuracy.iteration * accuracy.dataloader.batch_size
+        return accuracy.sampling_size
+
+    @property
+    def fp32_operators(self) -> tuple[str, ...]:
+        """Patterns of the operator names that `op_wise` keeps in fp32."""
+        return forced_patterns(self.quantization.op_wise)
+
+    @property
+    def fp32_operator_types(self) -> tuple[str, ...]:
+        """Patterns of the operator types that `optype_wise` keeps in fp32."""
+        return forced_patterns(self.quantization.optype_wise)
+
+    def keeps_in_fp32(self, name: str, op_type: str) -> bool:
+        """Whether the configuration forbids to quantize this operator."""
+        return stays_fp32(name, self.fp32_operators) or stays_fp32(op_type, self.fp32_operator_types)

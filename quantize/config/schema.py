@@ -1,0 +1,53 @@
+"""The whole schema: Neural Compressor's 1.x YAML, and the few fields of ours."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from quantize.config.fields import Positive, Section
+from quantize.config.sections import Evaluation, Model, Quantization
+from quantize.config.tuning import Tuning
+
+__all__ = ["Settings"]
+
+_VERSIONS = ("1.0", "1")
+
+
+class Settings(Section):
+    """A validated configuration, section by section, as it was written."""
+
+    model: Model = Field(default_factory=Model, description="Which model. Default: QOperator first.")
+    quantization: Quantization = Field(default_factory=Quantization, description="How it is quantized.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
+    tuning: Tuning = Field(default_factory=Tuning, description="How the search goes.")
+    threads: Positive | None = Field(
+        default=None,
+        description="Threads for everything but the benchmark (ours). Default: all available cores.",
+    )
+    device: Literal["cpu"] = Field(default="cpu", description="Only cpu exists here. Default: cpu.")
+    version: Any = Field(default=None, description="1.x: version of the schema, 1.0.")
+    use_bf16: bool | None = Field(default=None, description="1.x: not acted on.")
+    optimization_level: int | None = Field(default=None, description="1.x: not acted on.")
+    graph_optimization: Any = Field(default=None, description="1.x: another task; not acted on.")
+    mixed_precision: Any = Field(default=None, description="1.x: another task; not acted on.")
+    pruning: Any = Field(default=None, description="1.x: another task; not acted on.")
+    distillation: Any = Field(default=None, description="1.x: another task; not acted on.")
+    auto_distillation: Any = Field(default=None, description="1.x: another task; not acted on.")
+    nas: Any = Field(default=None, description="1.x: another task; not acted on.")
+    train: Any = Field(default=None, description="1.x: training; not acted on.")
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _cpu_only(cls, given: Any) -> Any:
+        if given != "cpu":
+            raise ValueError(f"{given!r} is not supported, the int8 kernels used here are the CPU's; use cpu")
+        return given
+
+    @field_validator("version")
+    @classmethod
+    def _schema_version(cls, given: Any) -> Any:
+        if str(given) not in _VERSIONS:
+            raise ValueError(f"{given!r} is another schema than this one; write 1.0, or remove it")
+        return given

@@ -1,0 +1,76 @@
+"""What a configuration allows but probably does not mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantize.config.fields import plain
+from quantize.config.schema import Settings
+
+__all__ = ["warnings_about"]
+
+
+def warnings_about(settings: Settings, content: Mapping[str, Any], unused: Sequence[str]) -> tuple[str, ...]:
+    """Sentences for the user, each naming the fields it is about.
+
+    Args:
+        settings: the validated configuration.
+        content: what it was made from.
+        unused: dotted names of the fields that have no effect.
+    """
+    found = [
+        *_differing_transforms(settings),
+        *_formats(settings, content),
+        *_sizes(settings),
+        *_threads(settings),
+    ]
+    if unused:
+        found.append(f"accepted but without effect here: {', '.join(unused)}")
+    return tuple(found)
+
+
+def _differing_transforms(settings: Settings) -> list[str]:
+    accuracy = settings.evaluation.accuracy.dataloader.transform
+    others = {
+        "quantization.calibration": settings.quantization.calibration.dataloader.transform,
+        "evaluation.performance": settings.evaluation.performance.dataloader.transform,
+    }
+    # Order matters, and equality of mappings would not see it.
+    return [
+        f"{name}.dataloader.transform and evaluation.accuracy.dataloader.transform differ: "
+        "the model is normally fed in one way only"
+        for name, other in others.items()
+        if None not in (accuracy, other) and list(plain(other).items()) != list(plain(accuracy).items())
+    ]
+
+
+def _formats(settings: Settings, content: Mapping[str, Any]) -> list[str]:
+    framework, wanted = settings.model.framework, settings.quantization.quant_format
+    contradicts = (framework, wanted) in (("onnxrt_qlinearops", "QDQ"), ("onnxrt_qdq", "QOperator"))
+    if not contradicts or "framework" not in (content.get("model") or {}):
+        return []
+    return [
+        f"model.framework ({framework}) names another format than quantization.quant_format ({wanted}), "
+        "which wins"
+    ]
+
+
+def _sizes(settings: Settings) -> list[str]:
+    sizes = settings.quantization.calibration.sampling_size
+    if len(sizes) == 1:
+        return []
+    return [
+        f"quantization.calibration.sampling_size lists {len(sizes)} sizes: only the first, {sizes[0]}, counts"
+    ]
+
+
+def _threads(settings: Settings) -> list[str]:
+    layout = settings.evaluation.performance.configs
+    threads, cores = layout.intra_num_of_threads, layout.cores_per_instance
+    if threads is None or cores is None or threads == cores:
+        return []
+    return [
+        f"evaluation.performance.configs: intra_num_of_threads ({threads}) and cores_per_instance ({cores}) "
+        f"differ: {threads} threads are used"
+    ]

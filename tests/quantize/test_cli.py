@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantize.cli import main
+from quantize.cli.flags import COMMANDS, FLAGS
+from quantize.config import Config
+from quantize.config.tuning import STRATEGIES
+from quantize.errors import EngineError, InputError
+from quantize.version import VERSION
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Recorder:
+    """Stands in for `quantize.pipeline` and `quantize.demo`: remembers calls, answers as told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answer: int | BaseException = 0
+
+    def _record(self, name: str, *args: Any, **kwargs: Any) -> int:
+        self.calls.append((name, args, kwargs))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+    def run_tune(self, *args: Any, **kwargs: Any) -> types.SimpleNamespace:
+        return types.SimpleNamespace(exit_code=self._record("tune", *args, **kwargs))
+
+    def run_demo(self, *args: Any, **kwargs: Any) -> types.SimpleNamespace:
+        return types.SimpleNamespace(exit_code=self._record("demo", *args, **kwargs))
+
+    def run_evaluate(self, *args: Any, **kwargs: Any) -> int:
+        return self._record("evaluate", *args, **kwargs)
+
+    def run_benchmark(self, *args: Any, **kwargs: Any) -> int:
+        return self._record("benchmark", *args, **kwargs)
+
+    @property
+    def config(self) -> Config:
+        config = self.calls[-1][1][0]
+        assert isinstance(config, Config)
+        return config
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    for module, names in {
+        "quantize.pipeline": ("run_tune", "run_evaluate", "run_benchmark"),
+        "quantize.demo": ("run_demo",),
+    }.items():
+        fake = types.ModuleType(module)
+        for name in names:
+            setattr(fake, name, getattr(recorder, name))
+        monkeypatch.setitem(sys.modules, module, fake)
+    return recorder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a model.onnx").touch()
+    (tmp_path / "c.yaml").write_text("tuning: {accuracy_criterion: {relative: 0.02}}\n")
+    return tmp_path
+
+
+TUNE = ["tune", "--input_model=a model.onnx", "--config=c.yaml", "--output_model=out"]
+MEASURE = ["--input_model", "a model.onnx", "--config", "c.yaml"]
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    assert main(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("error: ").strip()
+
+
+# Help.
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    script = (
+        "import sys\nfrom quantize.cli import main\nmain(['tune', '--help'])\n"
+        "heavy = {'numpy', 'pydantic', 'onnx', 'onnxruntime', 'yaml', 'rich', 'PIL', 'cv2'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_every_flag_and_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    for flag in FLAGS:
+        assert (f"--{flag.name}" in re.findall(r"--\w+", text)) == (command in flag.commands)
+    assert ("\n  1  " in text) == (command == "tune")
+    assert "exit codes:" in text
+    assert "130" in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_help_of_the_program_lists_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-h"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n    {command}" in text for command in COMMANDS)
+
+
+def test_help_names_the_strategies_that_exist() -> None:
+    (strategy,) = (flag for flag in FLAGS if flag.name == "strategy")
+    assert all(name in strategy.help for name in STRATEGIES)
+
+
+def test_defaults_in_the_help_are_those_of_the_configuration() -> None:
+    fields = {flag.field: flag.help for flag in FLAGS if flag.field and "(default: " in flag.help}
+    config = Config.from_mapping({}).to_dict()
+    for dotted, text in fields.items():
+        value: Any = config
+        for part in dotted.split("."):
+            value = value[part]
+        written = re.search(r"\(default: (\S+)\)", text)
+        if written and value is not None:
+            shown = value[0] if isinstance(value, list) else value
+            assert written[1] == (f"{shown:g}" if isinstance(shown, float) else str(shown)), dotted
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["tune", "--version"]])
+def test_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == f"quantize {VERSION}\n"
+
+
+def test_version_is_the_packages() -> None:
+    assert f'\nversion = "{VERSION}"\n' in (PROJECT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["tune"], ["evaluate"], ["benchmark"]])
+def test_nothing_given_shows_a_short_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: ")
+    assert len(err.splitlines()) <= 3
+    if arguments in ([], ["tune"]):
+        assert "--demo" in err
+        assert "--input_model" in err
+
+
+def test_program_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "quantize", "tune"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+
+
+# Tuning.
+
+
+def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None:
+    assert main(TUNE) == 0
+    ((name, _, keywords),) = recorder.calls
+    assert name == "tune"
+    assert keywords == {
+        "input_model": Path("a model.onnx"),
+        "output_model": Path("out"),
+        "verbosity": "normal",
+        "keep_failed": False,
+    }
+    assert recorder.config.criterion.tolerance == 0.02
+
+
+@pytest.mark.parametrize(
+    ("flag", "verbosity"), [("--quiet", "quiet"), ("-q", "quiet"), ("--verbose", "verbose")]
+)
+def test_verbosity_and_keep_failed(flag: str, verbosity: str, recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, flag, "--keep-failed"]) == 0
+    assert recorder.calls[0][2]["verbosity"] == verbosity
+    assert recorder.calls[0][2]["keep_failed"] is True
+
+
+def test_missed_tolerance_is_code_1(recorder: Recorder, files: Path) -> None:
+    recorder.answer = 1
+    assert main(TUNE) == 1
+
+
+def test_every_flag_reaches_its_field(recorder: Recorder, files: Path) -> None:
+    given = {
+        "quant_format": "qdq",
+        "criterion": "ABSOLUTE",
+        "tolerable_loss": "1%",
+        "metric": "top5",
+        "calibration_samples": "12",
+        "eval_samples": "34",
+        "seed": "56",
+        "threads": "3",
+        "strategy": "basic",
+        "max_trials": "7",
+        "timeout": "8.5",
+        "workspace": "here",
+        "batch_size": "9",
+    }
+    for joined in (True, False):
+        words = (
+            [f"--{k}={v}" for k, v in given.items()]
+            if joined
+            else [w for k, v in given.items() for w in (f"--{k}", v)]
+        )
+        assert main([*TUNE, *words, "--allow_overlap"]) == 0
+        config = recorder.config
+        assert config.formats == ("QDQ",)
+        assert str(config.criterion) == "absolute decline of top-5 at most 1 percentage points"
+        assert (config.calibration_count, config.evaluation_count) == (12, 34)
+        assert (config.seed, config.thread_count) == (56, 3)
+        assert config.tuning.strategy.name == "basic"
+        assert (config.tuning.exit_policy.max_trials, config.tuning.exit_policy.timeout) == (7, 8.5)
+        assert config.tuning.workspace.path == files / "here"
+        assert config.quantization.calibration.dataloader.batch_size == 9
+        assert config.evaluation.accuracy.dataloader.batch_size == 9
+        assert config.evaluation.performance.dataloader.batch_size == 1
+        assert config.quantization.calibration.allow_overlap
+
+
+def test_criterion_alone_keeps_the_number(recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, "--criterion=absolute"]) == 0
+    assert (recorder.config.criterion.kind, recorder.config.criterion.tolerance) == ("absolute", 0.02)
+    assert main([*TUNE, "--tolerable_loss=0"]) == 0
+    assert (recorder.config.criterion.kind, recorder.config.criterion.tolerance) == ("relative", 0.0)
+
+
+def test_eval_samples_wins_over_batches_of_1x(recorder: Recorder, files: Path) -> None:
+    (files / "c.yaml").write_text("evaluation: {accuracy: {iteration: 5}}")
+    assert main([*TUNE, "--eval_samples=77", "--metric=top1"]) == 0
+    assert recorder.config.evaluation_count == 77
+    assert recorder.config.criterion.metric == "top1"
+
+
+@pytest.mark.parametrize("name", ["dataset_location", "dataset-location", "data_path"])
+def test_images_from_elsewhere(name: str, recorder: Recorder, files: Path) -> None:
+    assert (
+        main([*TUNE[:2], "--config=mobilenetv2.yaml", TUNE[3], f"--{name}=my-images", "--label-path=l.txt"])
+        == 0
+    )
+    source = recorder.config.calibration_data()
+    assert (source.data_path, source.image_list) == (files / "my-images", files / "l.txt")
+
+
+def test_home_folder_expands_behind_an_equals_sign(recorder: Recorder, files: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(files))
+    assert main(["tune", "--input_model=~/a model.onnx", *TUNE[2:]]) == 0
+    assert recorder.calls[0][2]["input_model"] == files / "a model.onnx"
+
+
+def test_run_tuning_is_another_name_of_tune(recorder: Recorder, files: Path) -> None:
+    assert main(["run_tuning", *TUNE[1:]]) == 0
+
+
+# The demo.
+
+
+def test_demo_needs_nothing(recorder: Recorder) -> None:
+    assert main(["tune", "--demo"]) == 0
+    ((name, arguments, keywords),) = recorder.calls
+    assert name == "demo"
+    assert arguments == (None, {})
+    assert keywords == {"verbosity": "normal", "keep_failed": False}
+
+
+def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:
+    assert main(["tune", "--demo", "--output_model=out", "--seed=4", "--tolerable_loss=2%", "--quiet"]) == 0
+    (_, (output, overrides), keywords) = recorder.calls[0]
+    assert output == Path("out")
+    assert overrides == {"tuning.random_seed": 4, "tuning.accuracy_criterion": {"relative": "2%"}}
+    assert keywords["verbosity"] == "quiet"
+
+
+def test_demo_refuses_what_it_brings(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--demo and --config contradict" in failed(capsys, "tune", "--demo", "--config=c.yaml")
+    assert "--seed: expected at least 0" in failed(capsys, "tune", "--demo", "--seed=-1")
+    assert recorder.calls == []
+
+
+# Measuring.
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["evaluate"], "evaluate"),
+        (["benchmark"], "benchmark"),
+        (["benchmark", "--mode=performance"], "benchmark"),
+        (["benchmark", "--mode=accuracy"], "evaluate"),
+        (["run_benchmark", "--mode", "accuracy", "--batch_size=4"], "evaluate"),
+    ],
+)
+def test_what_is_measured(words: list[str], called: str, recorder: Recorder, files: Path) -> None:
+    assert main([*words, *MEASURE]) == 0
+    assert recorder.calls[0][0] == called
+    assert recorder.calls[0][2] == {"input_model": Path("a model.onnx"), "verbosity": "normal"}
+
+
+def test_flags_of_the_benchmark(recorder: Recorder, files: Path) -> None:
+    flags = ["--warmup=1", "--iteration=2", "--cores_per_instance=3", "--num_of_instance=4", "--batch_size=5"]
+    assert main(["benchmark", *MEASURE, *flags]) == 0
+    performance = recorder.config.evaluation.performance
+    assert (performance.warmup, performance.iteration, performance.dataloader.batch_size) == (1, 2, 5)
+    assert (recorder.config.threads_per_instance, performance.configs.num_of_instance) == (3, 4)
+
+
+def test_threads_of_the_benchmark_win_over_the_configuration(recorder: Recorder, files: Path) -> None:
+    (files / "c.yaml").write_text(
+        "evaluation: {performance: {configs: {cores_per_instance: 4, intra_num_of_threads: 6}}}"
+    )
+    assert main(["benchmark", *MEASURE, "--threads=2"]) == 0
+    assert recorder.config.threads_per_instance == recorder.config.thread_count == 2
+    assert main(["benchmark", *MEASURE, "--cores_per_instance=3"]) == 0
+    assert recorder.config.threads_per_instance == 3
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["tnue"], "'tnue' is no command; did you mean 'tune'?"),
+        (["--input_model=a"], "say what to do before '--input_model=a': tune, evaluate, benchmark"),
+        (["tune", "--input_modle=a"], "--input_modle is no flag of tune; did you mean '--input_model'?"),
+        (["tune", "--input"], "--input is no flag of tune; did you mean '--input_model'?"),
+        (["tune", "--data_paht=x"], "did you mean '--data_path'?"),
+        (["tune", "--warmup=3"], "--warmup is a flag of benchmark, not of tune"),
+        (["tune", "stray"], "'stray' belongs to no flag"),
+        (["tune", "--seed"], "--seed has no value; write --seed=VALUE"),
+        (["tune", "--dataset_location"], "--dataset_location has no value"),
+        (["tune", "--seed=ten"], "--seed: expected a whole number, got 'ten'"),
+        (["tune", "--timeout=soon"], "--timeout: expected a number of seconds, got 'soon'"),
+        (["tune", "--timeout=inf"], "--timeout: expected a number of seconds, got 'inf'"),
+        (["tune", "--metric=top3"], "--metric: expected top1 or top5, got 'top3'"),
+        (["tune", "--quant_format=int4"], "--quant_format: expected QOperator, QDQ or both, got 'int4'"),
+        (["tune", "--config="], "--config: expected a path, got nothing"),
+        (["tune", "--demo=yes"], "--demo is a switch"),
+        (["tune", "--demo", "-q", "-v"], "--quiet and --verbose contradict each other"),
+        (["tune", "--seed=1"], "--output_model is missing"),
+        (["tune", "--output_model=o"], "--input_model is missing: the .onnx file to start from, or --demo"),
+        (["tune", "--output_model=o", "--input_model=m"], "--config is missing: for example"),
+        (["evaluate", "--config=c"], "--input_model is missing"),
+    ],
+)
+def test_usage_errors(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = [word for word in arguments if word != "-v"] if "-v" not in arguments else arguments
+    if "-v" in quiet:  # --verbose adds the traceback; the last line stays
+        assert main(quiet) == 2
+        assert expected in capsys.readouterr().err.splitlines()[-1]
+    else:
+        assert expected in failed(capsys, *quiet)
+
+
+def test_model_that_is_not_there(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--input_model m.onnx: no such file" in failed(capsys, "tune", "--input_model=m.onnx", *TUNE[2:])
+    assert "is a folder" in failed(capsys, "tune", "--input_model=.", *TUNE[2:])
+
+
+def test_flag_with_an_impossible_value_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed(capsys, *TUNE, "--max_trials=0") == "--max_trials: expected at least 1, got 0"
+    assert failed(capsys, *TUNE, "--batch_size=0").startswith("--batch_size: ")
+    assert "did you mean 'bayesian'" in failed(capsys, *TUNE, "--strategy=bayesain")
+    assert failed(capsys, *TUNE, "--tolerable_loss=5").startswith("--tolerable_loss: expected a fraction")
+    assert "set the same thing" in failed(
+        capsys, "benchmark", *MEASURE, "--threads=1", "--cores_per_instance=1"
+    )
+
+
+def test_configuration_that_is_wrong(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "c.yaml").write_text("model:\n  framwork: onnxrt_qdq\n")
+    assert failed(capsys, *TUNE).startswith(
+        "c.yaml:2: model.framwork: unknown field; did you mean 'framework'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"), [(InputError("bad\n  image"), 2), (EngineError("no trial"), 3), (KeyError("x"), 3)]
+)
+def test_problems_below_end_in_one_line(
+    problem: Exception, code: int, recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.answer = problem
+    message = failed(capsys, *TUNE, code=code)
+    assert ("run again with --verbose" in message) == isinstance(problem, KeyError)
+    assert main([*TUNE, "--verbose"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption(recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder.answer = KeyboardInterrupt()
+    assert main(TUNE) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_reader_that_left_is_no_error(tmp_path: Path) -> None:
+    script = (
+        "import sys, types\n"
+        "sys.modules['quantize.demo'] = fake = types.ModuleType('quantize.demo')\n"
+        "def run_demo(*args, **keywords):\n"
+        "    print('x' * 200_000)\n"
+        "    return types.SimpleNamespace(exit_code=0)\n"
+        "fake.run_demo = run_demo\n"
+        "from quantize.cli import main\n"
+        "sys.exit(main(['tune', '--demo']))\n"
+    )
+    shell = 'set -o pipefail; "$0" -c "$1" | true'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, script],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 141
+    assert done.stderr == ""

@@ -70,11 +70,12 @@ class _Recorded:
         left = tuple(o.name for o in self.adaptor.task.inventory.quantizable if o.name not in plan.operators)
         weighted = [o.name for o in self.adaptor.task.inventory.quantizable if o.weighted]
         now_s = time.monotonic()
-        accuracy = float(strategy.last_tune_result[0])
+        baseline, accuracy = float(strategy.baseline[0]), float(strategy.last_tune_result[0])
         trial = Trial(
             number=len(self.recorder.trials) + 1,
             accuracy=accuracy,
-            met=self.recorder.criterion.met(float(strategy.baseline[0]), accuracy),
+            decline=self.recorder.criterion.decline(baseline, accuracy),
+            met=self.recorder.criterion.met(baseline, accuracy),
             rules=self.adaptor.last_rules,
             per_channel=all(plan.operators[name] for name in weighted if name in plan.operators),
             fp32_operators=left,

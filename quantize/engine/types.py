@@ -92,6 +92,7 @@ class Trial:
     Attributes:
         number: from 1.
         accuracy: fraction of evaluation images that are right.
+        decline: from fp32, a fraction, as the criterion measures it.
         met: whether the engine found the criterion met.
         rules: range rules of its activations, most frequent first.
         per_channel: whether all its weights have one scale per output channel.
@@ -101,6 +102,7 @@ class Trial:
 
     number: int
     accuracy: float
+    decline: float
     met: bool
     rules: tuple[str, ...]
     per_channel: bool
@@ -108,11 +110,16 @@ class Trial:
     duration_s: float
 
     @property
+    def activation_algorithm(self) -> str:
+        """The range rules, joined by "+"."""
+        return "+".join(self.rules) or "none"
+
+    @property
     def description(self) -> str:
         """The trial in a few words."""
         fallback = f", {len(self.fp32_operators)} in fp32" if self.fp32_operators else ""
         granularity = "" if self.per_channel else ", per-tensor weights"
-        return f"ranges {'+'.join(self.rules) or 'none'}{granularity}{fallback}"
+        return f"ranges {self.activation_algorithm}{granularity}{fallback}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""Where the artefacts of a run go, and how they get there in one step at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantize.config import Format
+from quantize.errors import InputError, PipelineError
+from quantize.files import make_folder
+
+_SUFFIX = ".onnx"
+_INT8 = "-int8"
+_QDQ = "-qdq"
+
+# Put before the suffix of what did not meet the criterion, so that nobody ships it by mistake.
+_FAILED = "-failed"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The final names of one run's files, all in one folder.
+
+    Attributes:
+        folder: where they go; exists.
+        models: format -> file.
+        report: the JSON report.
+    """
+
+    folder: Path
+    models: Mapping[Format, Path]
+    report: Path
+
+    def failed(self) -> Destination:
+        """The names for a run that did not meet its criterion."""
+        models = {kind: _before_suffix(path, _FAILED) for kind, path in self.models.items()}
+        return Destination(self.folder, models, _before_suffix(self.report, _FAILED))
+
+
+def plan_destination(
+    output_model: Path, input_model: Path, formats: Sequence[Format]
+) -> Destination:
+    """Resolves `--output_model`.
+
+    A name ending in .onnx is the QOperator model (the only model, where one format is asked for), with the QDQ
+    model beside it. Anything else is a folder, which is created.
+
+    Raises:
+        InputError: an output would overwrite the input model, or the folder cannot be made.
+    """
+    if output_model.suffix == _SUFFIX:
+        folder = output_model.absolute().parent
+        models: dict[Format, Path] = {kind: _named(output_model.absolute(), kind, formats) for kind in formats}
+        report = folder / f"{output_model.stem}-report.json"
+    else:
+        folder = output_model.absolute()
+        stem = input_model.stem
+        names: dict[Format, str] = {"QOperator": f"{stem}{_INT8}{_SUFFIX}", "QDQ": f"{stem}{_QDQ}{_SUFFIX}"}
+        models = {kind: folder / names[kind] for kind in formats}
+        report = folder / "report.json"
+    for path in models.values():
+        if path == input_model.absolute() or (path.exists() and input_model.exists() and path.samefile(input_model)):
+            raise InputError(f"--output_model {output_model}: would overwrite the input model; name another place")
+        if path.is_dir():
+            raise InputError(f"--output_model {output_model}: {path} is a folder; name another file")
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--output_model {output_model}: {folder} cannot be written; choose a writable folder")
+    return Destination(folder, models, report)
+
+
+@contextlib.contextmanager
+def staging(destination: Destination) -> Iterator[Path]:
+    """A hidden folder beside the final files, on the same file system; gone afterwards whatever happens.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".quantize-", dir=destination.folder))
+    except OSError as error:
+        raise InputError(f"cannot write into {destination.folder}: {error.strerror}; choose another place") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def move_into_place(files: Mapping[Path, Path]) -> None:
+    """Moves finished files over their final names, the report last, so that it never tells of missing models.
+
+    Args:
+        files: where each is -> where it goes, on the same file system.
+
+    Raises:
+        PipelineError: the system refused; the message says what is in place already.
+    """
+    done: list[str] = []
+    for source, target in files.items():
+        try:
+            os.replace(source, target)
+        except OSError as error:
+            placed = f"; in place already: {', '.join(done)}" if done else ""
+            raise PipelineError(f"cannot move the result to {target}: {error.strerror}{placed}") from error
+        done.append(target.name)
+
+
+def _named(output: Path, kind: Format, formats: Sequence[Format]) -> Path:
+    if kind == "QOperator" or len(formats) == 1:
+        return output
+    if output.stem.endswith(_INT8):
+        return output.with_name(f"{output.stem.removesuffix(_INT8)}{_QDQ}{_SUFFIX}")
+    return _before_suffix(output, _QDQ)
+
+
+def _before_suffix(path: Path, text: str) -> Path:
+    return path.with_name(f"{path.stem}{text}{path.suffix}")

@@ -1,0 +1,63 @@
+"""Judges models while the engine tunes: accuracy on the evaluation images, divergence on a few others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.dataloader import DataLoader
+from quantize.criterion import Criterion
+from quantize.evaluate import evaluate
+from quantize.metrics import Counts, Fidelity
+from quantize.session import make_session, outputs
+
+# Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
+_DIVERGENCE_IMAGE_COUNT = 32
+
+
+class AccuracyJudge:
+    """The engine's `Judge`: the criterion's metric on the evaluation images."""
+
+    def __init__(self, loader: DataLoader, criterion: Criterion, *, threads: int) -> None:
+        self._loader, self._criterion, self._threads = loader, criterion, threads
+
+    def __call__(self, model: onnx.ModelProto) -> float:
+        """Accuracy of a model, a fraction."""
+        session = make_session(model, threads=self._threads)
+        counts: Counts = evaluate({"model": session}, self._loader)["model"].counts
+        return counts.top1 if self._criterion.metric == "top1" else counts.top5
+
+
+class CalibrationDivergence:
+    """The engine's `Divergence`: mean KL(fp32 ‖ model) over the first calibration images, in nats.
+
+    Calibration images, because accuracy is judged on the evaluation images, which must not choose twice.
+    """
+
+    def __init__(
+        self, fp32: onnx.ModelProto, loader: DataLoader, *, threads: int, probabilities: bool
+    ) -> None:
+        self._threads, self._probabilities = threads, probabilities
+        self._loader, self._fp32 = loader, fp32
+        self._images: np.ndarray[Any, np.dtype[np.float32]] | None = None
+        self._reference: np.ndarray[Any, Any] | None = None
+
+    def __call__(self, model: onnx.ModelProto) -> float:
+        """Divergence of a model from fp32; the images are read and fp32 is run when first needed."""
+        if self._images is None or self._reference is None:
+            self._images = self._first_images()
+            self._reference = outputs(make_session(self._fp32, threads=self._threads), self._images)
+        logits = outputs(make_session(model, threads=self._threads), self._images)
+        return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities).kl
+
+    def _first_images(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        count = min(_DIVERGENCE_IMAGE_COUNT, len(self._loader.images))
+        first = DataLoader(
+            self._loader.images.subset(range(count)),
+            self._loader.pipeline,
+            batch_size=count,
+            exif_orientation=self._loader.exif_orientation,
+        )
+        return np.concatenate([images for images, _ in first])

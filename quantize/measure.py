@@ -1,0 +1,57 @@
+"""The commands that measure one model as it is: accuracy on the evaluation images, or speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from calibration.transforms import build_pipeline
+from quantize.benchmark import benchmark
+from quantize.config import Config
+from quantize.data import evaluation_loader, performance_batch
+from quantize.evaluate import evaluate
+from quantize.model import Signature, load_model, read_signature
+from quantize.session import make_session
+from quantize.stages import Stages, Verbosity
+
+
+def run_evaluate(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
+    """Prints top-1 and top-5 of a model, fp32 or int8, on the evaluation images; returns the exit code."""
+    stages = Stages(verbosity)
+    signature = _signature(input_model, config)
+    loader = evaluation_loader(config, signature, progress=stages.shown)
+    session = make_session(input_model, threads=config.thread_count)
+    found = evaluate({input_model.name: session}, loader)[input_model.name].counts
+    print(f"Accuracy: {found.top1:.4f} top-1, {found.top5:.4f} top-5, {found.images} images")
+    if found.top1_ties:
+        print(f"{found.top1_ties} images have more than one best class; the lowest index counts")
+    return 0
+
+
+def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
+    """Prints latency and throughput of a model with the configured warm-up, threads and instances."""
+    stages = Stages(verbosity)
+    performance = config.evaluation.performance
+    batch = performance_batch(config, _signature(input_model, config))
+    instances, threads = performance.configs.num_of_instance, config.threads_per_instance
+    stages.say(f"{instances} x {threads} threads, batch {len(batch)}, {performance.iteration} calls each")
+    found = benchmark(
+        input_model,
+        np.ascontiguousarray(batch),
+        threads=threads,
+        instances=instances,
+        warmup=performance.warmup,
+        iterations=performance.iteration,
+    )
+    print(
+        f"Latency: {found.latency.median_ms:.3f} ms median, {found.latency.p90_ms:.3f} ms p90, "
+        f"{found.latency.p99_ms:.3f} ms p99, batch size {found.batch_size}"
+    )
+    print(f"Throughput: {found.throughput_images_per_s:.1f} images/s")
+    return 0
+
+
+def _signature(path: Path, config: Config) -> Signature:
+    pipeline = build_pipeline(config.evaluation_data().transform)
+    return read_signature(load_model(path), path, transposed=pipeline.layout() == "NCHW")

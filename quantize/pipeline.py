@@ -1,0 +1,306 @@
+"""The main job, from an fp32 model and images to two verified int8 models and a verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from calibration.transforms import build_pipeline
+from quantize import engine
+from quantize.config import Config, Format, load_config
+from quantize.data import Data, load_data
+from quantize.destination import Destination, move_into_place, plan_destination, staging
+from quantize.engine import EngineOptions, EngineResult, Task, Trial
+from quantize.export import to_qoperator
+from quantize.files import atomic_write_text, sha256_of_file
+from quantize.judging import AccuracyJudge, CalibrationDivergence
+from quantize.model import Signature, load_model, read_signature, require_float, save_model
+from quantize.operators import Inventory, take_inventory
+from quantize.prepare import prepare
+from quantize.provenance import provenance
+from quantize.ranges import RangeTable, collect_extremes, collect_histograms
+from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
+from quantize.report.environment import package_versions, platform_facts
+from quantize.stages import Stages, Verbosity, peak_memory_bytes
+from quantize.target import PORTABLE
+from quantize.verify import Verification, verify
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a run of the main job came to.
+
+    Attributes:
+        passed: whether every written format meets the criterion.
+        sentence: the verdict, one line.
+        models: format -> file that was written; empty if the run failed and failed models are not kept.
+        report_path: the JSON report.
+        report: its content.
+        verification: the measurements behind it.
+    """
+
+    passed: bool
+    sentence: str
+    models: Mapping[Format, Path]
+    report_path: Path
+    report: Mapping[str, Any]
+    verification: Verification
+
+    @property
+    def exit_code(self) -> int:
+        """0 within tolerance, 1 not."""
+        return 0 if self.passed else 1
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The input model, read and prepared."""
+
+    path: Path
+    sha256: str
+    signature: Signature
+    prepared: onnx.ModelProto
+    inventory: Inventory
+
+
+def tune(
+    model: str | Path,
+    config: str | Path | Config,
+    output_model: str | Path,
+    *,
+    dataset_location: str | Path | None = None,
+    label_path: str | Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    keep_failed: bool = False,
+    verbosity: Verbosity = "quiet",
+) -> TuningResult:
+    """Quantizes a classifier, as `run_tuning.sh` does.
+
+    Args:
+        model: the fp32 `.onnx` file.
+        config: a configuration, the file of one, or the name of one that ships in `configs/`.
+        output_model: a name ending in `.onnx`, or a folder.
+        dataset_location, label_path: override the configuration's data paths.
+        overrides: dotted field of the configuration -> value.
+        keep_failed: keep the best model, under a name that says so, if none meets the criterion.
+        verbosity: "quiet" prints nothing but the verdict.
+
+    Raises:
+        InputError: something given is wrong.
+        EngineError: the engine or the runtime failed.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config)
+    data = (None if path is None else Path(path) for path in (dataset_location, label_path))
+    config = config.with_data(*data).with_overrides(dict(overrides or {}))
+    return run_tune(
+        config,
+        input_model=Path(model),
+        output_model=Path(output_model),
+        verbosity=verbosity,
+        keep_failed=keep_failed,
+    )
+
+
+def run_tune(
+    config: Config,
+    *,
+    input_model: Path,
+    output_model: Path,
+    verbosity: Verbosity = "normal",
+    keep_failed: bool = False,
+    command: Sequence[str] = (),
+) -> TuningResult:
+    """Runs the main job and prints its table and verdict; see `tune`.
+
+    Args:
+        command: how the run was started, for the report.
+    """
+    started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    stages = Stages(verbosity)
+    for warning in config.warnings:
+        stages.say(f"warning: {warning}")
+    with stages.stage("read and prepare the model"):
+        destination = plan_destination(output_model, input_model, config.formats)
+        source = _read(input_model, config)
+    with stages.stage("list the images"):
+        data = load_data(config, source.signature, progress=stages.shown)
+        _announce(stages, source, data)
+    found = _search(config, source, data, stages)
+    with staging(destination) as folder:
+        with stages.stage("write the models"):
+            staged = _write(found, folder, destination, source, config)
+        with stages.stage("verify"):
+            stages.say("verifying the files as written")
+            verification = verify(
+                input_model,
+                staged,
+                data.evaluation,
+                threads=config.thread_count,
+                probabilities=source.signature.probabilities,
+            )
+        context = _context(config, source, data, found, stages, command, started_at)
+        return _conclude(verification, context, destination, staged, folder, keep_failed, stages)
+
+
+def _read(path: Path, config: Config) -> _Source:
+    model = load_model(path)
+    require_float(model, path)
+    pipeline = build_pipeline(config.calibration_data().transform)
+    signature = read_signature(model, path, transposed=pipeline.layout() == "NCHW")
+    prepared = prepare(model, signature, image_shape=pipeline.output_shape())
+    return _Source(path, sha256_of_file(path), signature, prepared, take_inventory(prepared, PORTABLE))
+
+
+def _announce(stages: Stages, source: _Source, data: Data) -> None:
+    stages.say(
+        f"{source.path.name}: opset {source.signature.opset}, {len(source.inventory.quantizable)} operators can be int8, "
+        f"{source.inventory.weighted_count()} of them with weights"
+    )
+    stages.say(f"{len(data.calibration.images)} images to calibrate on, {len(data.evaluation.images)} others to judge")
+    for warning in data.warnings:
+        stages.say(f"warning: {warning}")
+
+
+def _search(config: Config, source: _Source, data: Data, stages: Stages) -> EngineResult:
+    """Measures the ranges, then lets the engine tune."""
+    from calibration.progress import track
+
+    threads = config.thread_count
+    tensors = list(dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors))
+    batches = track(
+        data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown
+    )
+    with stages.stage("measure the ranges"):
+        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
+    ranges = RangeTable(
+        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+    )
+    task = Task(
+        model=source.prepared,
+        inventory=source.inventory,
+        ranges=ranges,
+        target=PORTABLE,
+        loader=data.calibration,
+        judge=AccuracyJudge(data.evaluation, config.criterion, threads=threads),
+        divergence=CalibrationDivergence(
+            source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
+        ),
+        progress=stages.shown,
+    )
+
+    def announce(trial: Trial) -> None:
+        verb = "meets" if trial.met else "misses"
+        stages.say(
+            f"trial {trial.number}: {trial.description}: {config.criterion.metric_label} {trial.accuracy:.2%}, "
+            f"{verb} the criterion"
+        )
+
+    with stages.stage("tune"):
+        return engine.tune(task, _options(config, source.inventory, stages), announce)
+
+
+def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOptions:
+    fp32 = {"activation": {"dtype": ["fp32"]}, "weight": {"dtype": ["fp32"]}}
+    forced = {
+        operator.name: fp32
+        for operator in inventory.quantizable
+        if config.keeps_in_fp32(operator.name, operator.op_type)
+    }
+    return EngineOptions(
+        criterion=config.criterion,
+        strategy=config.tuning.strategy.name,
+        max_trials=config.tuning.exit_policy.max_trials,
+        timeout_s=config.tuning.exit_policy.timeout,
+        seed=config.seed,
+        calibration_samples=config.calibration_count,
+        optype_wise=config.quantization.optype_wise,
+        op_wise={**config.quantization.op_wise, **forced},
+        workspace=config.tuning.workspace.path,
+        verbose=stages.verbosity == "verbose",
+    )
+
+
+def _write(
+    found: EngineResult, folder: Path, destination: Destination, source: _Source, config: Config
+) -> dict[Format, Path]:
+    """Writes the accepted model in each format into the staging folder."""
+    spellings = {"QDQ": lambda: found.model, "QOperator": lambda: to_qoperator(found.model)}
+    staged: dict[Format, Path] = {}
+    for kind, final in destination.models.items():
+        model = spellings[kind]()
+        staged[kind] = folder / final.name
+        facts = provenance(model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name)
+        save_model(model, staged[kind], facts | {"quantize.format": kind})
+    return staged
+
+
+def _context(
+    config: Config, source: _Source, data: Data, found: EngineResult, stages: Stages, command: Sequence[str], started_at: str
+) -> RunContext:
+    calibration, evaluation = data.calibration.images, data.evaluation.images
+    return RunContext(
+        criterion=config.criterion,
+        command=command,
+        configuration=config.to_dict(),
+        seed=config.seed,
+        calibration=ImageSetFacts(len(calibration), calibration.digest(), str(calibration.root)),
+        evaluation=ImageSetFacts(len(evaluation), evaluation.digest(), str(evaluation.root)),
+        overlap_images=data.overlap_images,
+        trials=found.trials,
+        fp32_operators=found.fp32_operators,
+        input_model=str(source.path.absolute()),
+        input_model_sha256=source.sha256,
+        primary_format=config.primary_format,
+        transforms=data.evaluation.pipeline.to_json(),
+        packages=package_versions(),
+        platform=platform_facts(),
+        stages_s=stages.times_s,
+        peak_memory_bytes=peak_memory_bytes(),
+        started_at=started_at,
+        warnings=(*config.warnings, *data.warnings),
+    )
+
+
+def _conclude(
+    verification: Verification,
+    context: RunContext,
+    destination: Destination,
+    staged: Mapping[Format, Path],
+    folder: Path,
+    keep_failed: bool,
+    stages: Stages,
+) -> TuningResult:
+    """Gives the verdict, and moves what may be kept to its final names in one go."""
+    verdict = judge(verification, context.criterion, context.fp32_operators)
+    final = destination if verdict.passed else destination.failed()
+    kept = staged if verdict.passed or keep_failed else {}
+    verification = _at_final_names(verification, final.models)
+    report = build_report(verification, context)
+    draft = folder / final.report.name
+    atomic_write_text(draft, report_text(report))
+    moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
+    move_into_place(moves)
+    if stages.shown:
+        show(verification, context.criterion, verdict)
+        for target in moves.values():
+            print(f"wrote {target}")
+    else:
+        print(verdict.sentence)
+    models = {kind: final.models[kind] for kind in kept}
+    return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
+
+
+def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:
+    """The same measurements, told of the files under the names that they get."""
+    artefacts = {
+        kind: dataclasses.replace(artefact, facts=dataclasses.replace(artefact.facts, path=names[kind]))
+        for kind, artefact in verification.artefacts.items()
+    }
+    return dataclasses.replace(verification, artefacts=artefacts)

@@ -1,0 +1,90 @@
+"""What a report says about the run around the measurements; the pipeline fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from quantize.criterion import Criterion
+from quantize.operators import FloatOperator
+
+
+class TrialLike(Protocol):
+    """One trial of the tuning, whatever engine made it."""
+
+    @property
+    def number(self) -> int:
+        """From 1 on, in the order of time."""
+
+    @property
+    def description(self) -> str:
+        """What was tried, in words."""
+
+    @property
+    def rules(self) -> Sequence[str]:
+        """How activation ranges were found, most frequent rule first, e.g. `minmax`."""
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether all weights have one scale per output channel."""
+
+    @property
+    def fp32_operators(self) -> Sequence[str]:
+        """Names of the operators that this trial left in fp32."""
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction, of the criterion's metric; NaN if the trial failed."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the criterion held."""
+
+    @property
+    def duration_s(self) -> float:
+        """Wall time."""
+
+
+@dataclass(frozen=True)
+class ImageSetFacts:
+    """Which images were used for what."""
+
+    images: int
+    sha256: str
+    """Over names, labels and contents."""
+    source: str
+    """Where they came from, as the user named it."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The run around a verification."""
+
+    criterion: Criterion
+    command: Sequence[str]
+    configuration: Mapping[str, Any]
+    """The validated configuration as plain JSON values."""
+    seed: int
+    calibration: ImageSetFacts
+    evaluation: ImageSetFacts
+    overlap_images: int
+    """Images that are in both sets."""
+    trials: Sequence[TrialLike] = ()
+    fp32_operators: Sequence[FloatOperator] = ()
+    """Operators left in fp32 on purpose, with the reason."""
+    input_model: str = ""
+    """Path of the model the user gave; empty where the verified fp32 file is that model."""
+    input_model_sha256: str = ""
+    primary_format: str = "QOperator"
+    transforms: Any = None
+    """What was done to the images, as plain JSON values."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    """From `quantize.report.environment.platform_facts`."""
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of each stage, in the order of time."""
+    peak_memory_bytes: int = 0
+    started_at: str = ""
+    """ISO 8601, UTC."""
+    warnings: Sequence[str] = ()

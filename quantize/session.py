@@ -1,0 +1,211 @@
+"""The only builder of inference sessions, and the only place that runs a batch through one.
+
+Every setting that could make two sessions of the same model differ is fixed here, so that figures taken by
+different rooms of the pipeline can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+
+from quantize.errors import EngineError, InputError
+
+Optimization = Literal["all", "extended", "basic", "none"]
+
+# A protobuf message cannot be serialized beyond 2 GiB (its length is a signed 32-bit number).
+_PROTOBUF_LIMIT_BYTES = 2**31 - 1
+_LOG_ERRORS_ONLY = 3
+_MESSAGE_LIMIT_CHARACTERS = 300
+_LEVELS: Mapping[Optimization, ort.GraphOptimizationLevel] = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_FLOAT_TYPES: Mapping[str, npt.DTypeLike] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+
+def make_session(
+    model: str | Path | bytes | onnx.ModelProto,
+    *,
+    threads: int,
+    optimization: Optimization = "all",
+    spinning: bool = False,
+    config_entries: Mapping[str, str] | None = None,
+    optimized_path: Path | None = None,
+) -> ort.InferenceSession:
+    """Build a deterministic CPU session.
+
+    Threads do not spin by default: the waiting threads of several sessions in one process take the cores away
+    from the one that works. Operators run one after another; only the inside of an operator is parallel.
+
+    Args:
+        model: a file, the bytes of one, or a model in memory (under 2 GiB, no external data).
+        threads: threads inside an operator, at least 1.
+        optimization: how far ONNX Runtime may rewrite the graph.
+        spinning: let waiting threads spin; faster for a session that has the machine to itself.
+        config_entries: further session configuration, e.g. `{"session.x64quantprecision": "1"}`.
+        optimized_path: where ONNX Runtime writes the graph as it will run it.
+
+    Raises:
+        InputError: the file does not exist, or `threads` is less than 1.
+        EngineError: ONNX Runtime cannot load the model; the cause is chained.
+    """
+    if threads < 1:
+        raise InputError(f"threads: {threads} is too few; give 1 or more")
+    label, source = _source(model)
+    options = _options(threads, optimization, spinning, config_entries or {}, optimized_path)
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
+        raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}") from error
+
+
+def _options(
+    threads: int,
+    optimization: Optimization,
+    spinning: bool,
+    config_entries: Mapping[str, str],
+    optimized_path: Path | None,
+) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = _LEVELS[optimization]
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.use_deterministic_compute = True
+    for pool in ("intra_op", "inter_op"):
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if spinning else "0")
+    for key, value in config_entries.items():
+        options.add_session_config_entry(key, value)
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+    return options
+
+
+def _source(model: str | Path | bytes | onnx.ModelProto) -> tuple[str, str | bytes]:
+    """What to call the model in messages, and what ONNX Runtime wants to be given."""
+    if isinstance(model, bytes):
+        return "model in memory", model
+    if isinstance(model, onnx.ModelProto):
+        size_bytes = model.ByteSize()
+        if size_bytes > _PROTOBUF_LIMIT_BYTES:
+            raise EngineError(
+                f"model in memory: {size_bytes} bytes is more than a protobuf message can hold (2 GiB)"
+            )
+        return "model in memory", model.SerializeToString()
+    if not Path(model).is_file():
+        raise InputError(f"{model}: no such model file; check the path")
+    return str(model), str(model)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MESSAGE_LIMIT_CHARACTERS else text[: _MESSAGE_LIMIT_CHARACTERS - 1] + "…"
+
+
+def input_shape(session: ort.InferenceSession) -> tuple[int | None, ...]:
+    """The shape of the image input; None where the model leaves a dimension open."""
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in _image_input(session).shape)
+
+
+def _image_input(session: ort.InferenceSession) -> ort.NodeArg:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(item.name for item in inputs) or "none"
+        raise InputError(f"model inputs: {names}; give a classifier with exactly one image input")
+    return inputs[0]
+
+
+def outputs(
+    session: ort.InferenceSession,
+    batch: npt.NDArray[np.float32],
+    *,
+    output_name: str | None = None,
+    model: str = "model",
+) -> npt.NDArray[np.floating[Any]]:
+    """Run a batch of any size, also through a model whose batch size is fixed.
+
+    A fixed batch of B runs ceil(N / B) times; the last chunk is filled up with copies of its last image,
+    whose results are dropped.
+
+    Args:
+        session: a classifier with one image input.
+        batch: images as the transforms made them, [N, ...] float32, N at least 1.
+        output_name: which output; the first by default.
+        model: what to call the model in messages.
+
+    Returns:
+        Logits (or probabilities, if the model ends so), [N, classes], in the model's own float type.
+
+    Raises:
+        InputError: the images do not have the shape or the model the type that the other side needs.
+        EngineError: ONNX Runtime failed, or the output is not one row of numbers per image.
+    """
+    image_input = _image_input(session)
+    shape = input_shape(session)
+    _check_shape(batch.shape, shape, image_input.name, model)
+    if image_input.type not in _FLOAT_TYPES:
+        raise InputError(
+            f"{model}: input {image_input.name!r} is {image_input.type}; only float images are supported"
+        )
+    images = batch.astype(_FLOAT_TYPES[image_input.type], copy=False)
+    names = [output_name or session.get_outputs()[0].name]
+    size = shape[0] or len(images)
+    rows: list[npt.NDArray[np.floating[Any]]] = []
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size]
+        filled = (
+            chunk
+            if len(chunk) == size
+            else np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), 0)])
+        )
+        try:
+            result = session.run(names, {image_input.name: np.ascontiguousarray(filled)})[0]
+        except Exception as error:  # as above: no common root
+            raise EngineError(f"{model}: ONNX Runtime failed on a batch: {_one_line(error)}") from error
+        rows.append(_flatten(np.asarray(result), size, model)[: len(chunk)])
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def _check_shape(images: tuple[int, ...], wanted: tuple[int | None, ...], name: str, model: str) -> None:
+    if images and images[0] == 0:
+        raise InputError(f"{model}: the batch is empty; check the image list and the data path")
+    # Dimension 0 is the batch, which `outputs` adapts.
+    fits = len(images) == len(wanted) and all(
+        want is None or have == want for have, want in zip(images[1:], wanted[1:], strict=False)
+    )
+    if not fits:
+        raise InputError(
+            f"transforms give images of shape {_shape(images[1:])}, but input {name!r} of {model} wants "
+            f"{_shape(wanted[1:])}; change the sizes (Resize, CenterCrop) or the order of axes (Transpose) "
+            "in the configuration's transform section"
+        )
+
+
+def _shape(sizes: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("any" if size is None else str(size) for size in sizes) + "]"
+
+
+def _flatten(result: npt.NDArray[np.floating[Any]], images: int, model: str) -> npt.NDArray[np.floating[Any]]:
+    """[N, C], [N, C, 1, 1] or [N, 1, 1, C] → [N, C]."""
+    per_image = result.shape[1:]
+    one_row = result.ndim >= 2 and result.shape[0] == images and max(per_image) == int(np.prod(per_image))
+    if not one_row or not np.issubdtype(result.dtype, np.floating):
+        raise EngineError(
+            f"{model}: expected float output [{images}, classes], got {result.dtype} {list(result.shape)}; "
+            "only classifiers are supported"
+        )
+    return result.reshape(images, -1)

@@ -1,0 +1,227 @@
+"""The gate: what was written is read back from disk, and measured next to the fp32 model it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.external_data_helper import uses_external_data
+
+from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
+from quantize.errors import InputError
+from quantize.evaluate import Batch, Evaluation, evaluate
+from quantize.files import sha256_of_file
+from quantize.kernels import Coverage, integer_coverage
+from quantize.metrics import Counts, Equality, Fidelity
+from quantize.session import make_session, outputs
+from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
+
+Format = Literal["QOperator", "QDQ"]
+Metric = Literal["top1", "top5"]
+FP32 = "fp32"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A model file, what it scores, what runs of it in integers, and how long a call takes."""
+
+    path: Path
+    size_bytes: int
+    """Of the file and of the external data it refers to."""
+    sha256: str
+    counts: Counts
+    coverage: Coverage
+    latency: Latency
+    """At batch 1, one thread, interleaved with the other models."""
+
+
+@dataclass(frozen=True)
+class Decline:
+    """How one metric changed from fp32 to int8; positive is worse."""
+
+    outcomes: PairedOutcomes
+    absolute: Interval
+    relative: Interval
+    p_value: float
+    """Exact McNemar test of "no difference"."""
+
+    @classmethod
+    def from_outcomes(cls, outcomes: PairedOutcomes) -> Decline:
+        """Compute both declines with their 95 % intervals."""
+        return cls(
+            outcomes, absolute_decline(outcomes), relative_decline(outcomes), mcnemar_p_value(outcomes)
+        )
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An int8 file, compared with fp32 on the same images."""
+
+    facts: FileFacts
+    top1: Decline
+    top5: Decline
+    fidelity: Fidelity
+    speed_up: float
+    """Median of the ratios fp32 time / int8 time of neighbouring calls."""
+
+    def decline(self, metric: Metric) -> Decline:
+        """The decline of the metric that the criterion names."""
+        return self.top1 if metric == "top1" else self.top5
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Everything that was measured; the judgement is `quantize.report.verdict`'s."""
+
+    fp32: FileFacts
+    artefacts: Mapping[Format, Artefact]
+    """By format, in the order given."""
+    formats_equality: Equality | None
+    """The logits of both formats bit for bit; None where only one was made."""
+    images: int
+    classes: int
+    latency_rounds: int
+    warnings: tuple[str, ...]
+
+
+def accuracy(facts: FileFacts, metric: Metric) -> float:
+    """The fraction of the images that counts as right under the metric."""
+    return facts.counts.top1 if metric == "top1" else facts.counts.top5
+
+
+def verify(
+    fp32_path: Path,
+    artefacts: Mapping[Format, Path],
+    loader: Iterable[Batch],
+    *,
+    threads: int,
+    probabilities: bool = False,
+    latency_rounds: int = 30,
+    latency_warmup: int = 5,
+) -> Verification:
+    """Re-load all files in fresh sessions and measure them in one pass over the images.
+
+    Args:
+        fp32_path: the model that was quantized.
+        artefacts: what was made of it, one or both formats.
+        loader: evaluation images [N, ...] float32 and labels [N].
+        threads: of each session during the pass; latency is taken with one.
+        probabilities: the models end in softmax.
+        latency_rounds: timed calls per model.
+        latency_warmup: calls per model before that.
+
+    Raises:
+        InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
+        EngineError: ONNX Runtime cannot load or run a file, or a model puts out NaN.
+    """
+    if not artefacts:
+        raise InputError("verify: no int8 model was given; name at least one format")
+    paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
+    pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
+    first = _First(loader)
+    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
+    found = evaluate(sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs)
+    classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
+    del sessions  # before the clock starts: idle thread pools and their memory are not part of what is timed
+    alone = {name: make_session(path, threads=1) for name, path in paths.items()}
+    timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
+    facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
+    compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
+    equality = found["QDQ"].equality["QOperator"] if pairs else None
+    return Verification(
+        fp32=facts[FP32],
+        artefacts=compared,
+        formats_equality=equality,
+        images=facts[FP32].counts.images,
+        classes=classes,
+        latency_rounds=latency_rounds,
+        warnings=tuple(_warnings(facts, equality, classes)),
+    )
+
+
+class _First:
+    """Passes batches through and keeps the first image, [1, ...] float32, for the stopwatch."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.image: npt.NDArray[np.float32] = np.empty((0,), np.float32)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, labels in self._batches:
+            if not self.image.size:
+                self.image = images[:1].copy()
+            yield images, labels
+
+
+def _facts(path: Path, evaluation: Evaluation, latency: Latency) -> FileFacts:
+    return FileFacts(
+        path=path,
+        size_bytes=size_bytes(path),
+        sha256=sha256_of_file(path),
+        counts=evaluation.counts,
+        coverage=integer_coverage(path),
+        latency=latency,
+    )
+
+
+def _compare(
+    name: str, facts: FileFacts, found: Mapping[str, Evaluation], timing: InterleavedLatency
+) -> Artefact:
+    reference, model = found[FP32], found[name]
+    return Artefact(
+        facts=facts,
+        top1=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top1_hits, model.top1_hits)),
+        top5=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top5_hits, model.top5_hits)),
+        fidelity=model.fidelity or Fidelity.empty(),
+        speed_up=timing.speed_ups[name],
+    )
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes of a model: its file, and the files that its initializers refer to."""
+    model = onnx.load(path, load_external_data=False)
+    beside = {
+        entry.value
+        for tensor in model.graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
+
+
+def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes: int) -> Iterator[str]:
+    counts = facts[FP32].counts
+    if counts.top1 < _suspicious_accuracy(classes, counts.images):
+        yield (
+            f"fp32 top-1 is {counts.top1:.2%}, hardly better than guessing among {classes} classes: labels "
+            "or transforms do not fit the model (a background class needs LabelShift: {label_shift: -1})"
+        )
+    ties = [f"{name} {fact.counts.top1_ties}" for name, fact in facts.items() if fact.counts.top1_ties]
+    if ties:
+        yield (
+            f"several classes share first place, of {counts.images} images: {', '.join(ties)}; the lowest "
+            "class index is taken (quantized logits cause this)"
+        )
+    if equality is not None and not equality.bit_equal:
+        yield (
+            f"QOperator and QDQ differ on {equality.images - equality.equal_images} of {equality.images} "
+            f"images, by at most {equality.max_abs_difference:.6g}"
+        )
+
+
+def _suspicious_accuracy(classes: int, images: int) -> float:
+    """Guessing reaches 1/C, give or take two standard deviations.
+
+    With 100 classes and more, also anything under 5 %: labels shifted by one still hit a few similar
+    neighbours.
+    """
+    chance = 1 / classes
+    guessing = chance + 2 * math.sqrt(chance * (1 - chance) / images)
+    return max(guessing, 0.05) if classes >= 100 else guessing

@@ -1,0 +1,98 @@
+"""Passed or not, and a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from quantize.criterion import Criterion
+from quantize.operators import FloatOperator
+from quantize.report.verdict import judge
+
+
+def test_within_tolerance_passes_and_tells_the_uncertainty(make_verification: Any) -> None:
+    verdict = judge(make_verification(), Criterion(tolerance=0.01))
+    assert verdict.passed
+    # 2 of 336 are 0.595 %
+    assert verdict.sentence.startswith(
+        "PASS: QOperator and QDQ: top-1 declines 0.60 % (tolerated 1.00 %) on 400 images; "
+        "95 % interval up to "
+    )
+    assert "more images would narrow it" in verdict.sentence
+
+
+def test_a_sure_pass_says_no_more_than_that(make_verification: Any) -> None:
+    verdict = judge(make_verification(lost=0, won=0), Criterion(kind="absolute", tolerance=0.1))
+    assert (
+        verdict.sentence
+        == "PASS: QOperator and QDQ: top-1 does not decline (tolerated 10.00 pp) on 400 images."
+    )
+
+
+def test_too_much_lost_fails_with_figures_and_a_cure(make_verification: Any) -> None:
+    verdict = judge(make_verification(lost=10, won=2), Criterion(tolerance=0.01))
+    assert not verdict.passed
+    assert verdict.sentence == (
+        "FAIL: QOperator and QDQ: top-1 declines 2.38 % > 1.00 % (84.00% -> 82.00%). "
+        "Next: more --calibration_samples, more --max_trials, or a larger --tolerable_loss."
+    )
+
+
+def test_one_bad_format_is_enough(make_verification: Any) -> None:
+    verdict = judge(make_verification(qdq_lost=40), Criterion(tolerance=0.01))
+    assert not verdict.passed
+    assert "FAIL: QDQ: top-1 declines" in verdict.sentence
+    assert "QOperator" not in verdict.sentence
+
+
+def test_the_metric_and_kind_of_the_criterion_count(make_verification: Any) -> None:
+    bad_top1 = make_verification(lost=40)
+    assert judge(bad_top1, Criterion(metric="top5")).passed
+    # 39 of 400 images are 9.75 points, but 11.6 % of 336.
+    assert judge(bad_top1, Criterion(kind="absolute", tolerance=0.10)).passed
+    assert not judge(bad_top1, Criterion(kind="relative", tolerance=0.10)).passed
+
+
+def test_accuracy_kept_by_not_quantizing_is_no_success(make_verification: Any) -> None:
+    verdict = judge(make_verification(lost=0, nothing=True), Criterion())
+    assert not verdict.passed
+    assert "no convolution or matrix product runs in integers" in verdict.sentence
+    assert "report.json" in verdict.sentence
+
+
+def left(*kinds: str) -> list[FloatOperator]:
+    return [FloatOperator(f"operator_{number}", kind, "sensitive") for number, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "passed"),
+    [
+        ([], False),
+        (left("Conv"), False),
+        (left("Conv", "Add"), False),  # an Add is no reason for a convolution
+        (left("Conv", "Gemm"), True),
+    ],
+)
+def test_float_operators_need_a_reason_each(
+    make_verification: Any, reasons: list[FloatOperator], passed: bool
+) -> None:
+    verdict = judge(make_verification(stray=("a", "b")), Criterion(), reasons)
+    assert verdict.passed is passed
+    if passed:
+        assert "2 operators left in fp32" in verdict.sentence
+    else:
+        assert "2 of 53 convolutions and matrix products run in float" in verdict.sentence
+        assert "(a, b)" in verdict.sentence
+
+
+def test_many_names_are_cut(make_verification: Any) -> None:
+    sentence = judge(make_verification(stray=tuple("abcdef")), Criterion()).sentence
+    assert "(a, b, c, ...)" in sentence
+    assert "\n" not in sentence
+
+
+def test_a_close_miss_shows_the_digits_that_differ(make_verification: Any) -> None:
+    # 4 of 336 images are 1.190476 %
+    sentence = judge(make_verification(lost=4, won=0), Criterion(tolerance=0.01190)).sentence
+    assert "1.1905 % > 1.1900 %" in sentence

@@ -1,0 +1,87 @@
+"""Many models, one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantize.errors import EngineError, InputError
+from quantize.evaluate import evaluate
+from quantize.metrics import Counts, Equality, Fidelity
+from quantize.session import make_session, outputs
+
+
+def sessions(files: Any) -> dict[str, Any]:
+    return {
+        "fp32": make_session(files.fp32, threads=1),
+        "QOperator": make_session(files.qoperator, threads=1),
+        "QDQ": make_session(files.qdq, threads=1),
+    }
+
+
+def test_one_pass_equals_separate_computation(model_files: Any) -> None:
+    made = sessions(model_files)
+    found = evaluate(made, model_files.batches(), reference="fp32", pairs=[("QOperator", "QDQ")])
+    logits = {name: outputs(session, model_files.images) for name, session in made.items()}
+    for name, evaluation in found.items():
+        assert evaluation.counts == Counts.from_logits(logits[name], model_files.labels)
+        assert evaluation.top1_hits.tolist() == (logits[name].argmax(1) == model_files.labels).tolist()
+        assert evaluation.top5_hits.sum() == evaluation.counts.top5_correct
+    assert found["fp32"].fidelity is None
+    assert found["fp32"].counts.top1_correct == 18  # every fourth of 24 labels is wrong on purpose
+    whole = Fidelity.from_logits(logits["fp32"], logits["QDQ"])
+    assert found["QDQ"].fidelity is not None
+    assert found["QDQ"].fidelity.agree == whole.agree
+    # float32 kernels may sum in another order for another batch size
+    assert found["QDQ"].fidelity.kl == pytest.approx(whole.kl, rel=1e-3)
+
+
+def test_the_size_of_batches_does_not_matter(model_files: Any) -> None:
+    made = {"QDQ": make_session(model_files.qdq, threads=1)}
+    hits = [evaluate(made, model_files.batches(size))["QDQ"].top1_hits for size in (1, 7, 24)]
+    assert all(np.array_equal(hits[0], other) for other in hits[1:])
+
+
+def test_equal_formats_are_bit_equal_and_others_are_not(model_files: Any) -> None:
+    pairs = [("QOperator", "QDQ"), ("fp32", "QDQ")]
+    found = evaluate(sessions(model_files), model_files.batches(), pairs=pairs)
+    assert found["QDQ"].equality["QOperator"] == Equality(24, 24, 0.0)
+    assert found["QOperator"].equality == {"QDQ": Equality(24, 24, 0.0)}
+    assert not found["fp32"].equality["QDQ"].bit_equal
+    assert found["fp32"].equality["QDQ"].max_abs_difference > 0
+    assert found["QDQ"].fidelity is None  # no reference was named
+
+
+def test_no_images_and_unknown_names_are_refused(model_files: Any) -> None:
+    with pytest.raises(InputError, match="0 were given"):
+        evaluate(sessions(model_files), [])
+    with pytest.raises(InputError, match="no model named 'int8'; given are fp32, QOperator, QDQ"):
+        evaluate(sessions(model_files), model_files.batches(), reference="int8")
+    with pytest.raises(InputError, match="no model named 'x'"):
+        evaluate(sessions(model_files), model_files.batches(), pairs=[("fp32", "x")])
+
+
+def test_probabilities_give_the_same_kl_as_their_logits(make_classifier: Any, model_files: Any) -> None:
+    def fidelity(softmax: bool) -> Fidelity:
+        # A second, slightly different model of the same kind: half precision.
+        made = {
+            "fp32": make_session(make_classifier(softmax=softmax), threads=1),
+            "fp16": make_session(make_classifier(softmax=softmax, float16=True), threads=1),
+        }
+        found = evaluate(made, model_files.batches(), reference="fp32", probabilities=softmax)[
+            "fp16"
+        ].fidelity
+        assert found is not None
+        return found
+
+    # Half-precision probabilities are rounded to 11 bits, 5e-4; the divergences themselves are of its square.
+    assert fidelity(True).kl == pytest.approx(fidelity(False).kl, abs=2e-6)
+
+
+def test_nan_names_the_model(model_files: Any) -> None:
+    images = model_files.images.copy()
+    images[3] = np.nan
+    with pytest.raises(EngineError, match="fp32: NaN"):
+        evaluate({"fp32": make_session(model_files.fp32, threads=1)}, [(images, model_files.labels)])

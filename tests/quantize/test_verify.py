@@ -1,0 +1,156 @@
+"""The gate: files from disk, one pass, everything measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from quantize.errors import InputError
+from quantize.statistics import PairedOutcomes
+from quantize.verify import Verification, accuracy, size_bytes, verify
+
+
+@pytest.fixture(scope="module")
+def verification(model_files: Any) -> Verification:
+    return verify(
+        model_files.fp32,
+        {"QOperator": model_files.qoperator, "QDQ": model_files.qdq},
+        list(model_files.batches()),
+        threads=1,
+        latency_rounds=2,
+        latency_warmup=0,
+    )
+
+
+def test_every_file_is_described(verification: Verification, model_files: Any) -> None:
+    facts = [verification.fp32, *(artefact.facts for artefact in verification.artefacts.values())]
+    for fact, path in zip(facts, (model_files.fp32, model_files.qoperator, model_files.qdq), strict=True):
+        assert fact.path == path
+        assert fact.size_bytes == path.stat().st_size
+        assert fact.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert fact.latency.calls == 2
+        assert fact.coverage.weighted == 3
+    assert (verification.images, verification.classes, verification.latency_rounds) == (24, 7, 2)
+
+
+def test_declines_belong_to_the_counts(verification: Verification) -> None:
+    for artefact in verification.artefacts.values():
+        for metric in ("top1", "top5"):
+            decline = artefact.decline(metric)
+            baseline, value = accuracy(verification.fp32, metric), accuracy(artefact.facts, metric)
+            assert decline.absolute.estimate == pytest.approx(baseline - value)
+            assert decline.relative.estimate == pytest.approx(1 - value / baseline)
+            assert decline.outcomes.images == 24
+        assert artefact.fidelity.images == 24
+        assert artefact.speed_up > 0
+
+
+def test_formats_are_one_model(verification: Verification) -> None:
+    assert verification.formats_equality is not None
+    assert verification.formats_equality.bit_equal
+    assert verification.artefacts["QDQ"].top1 == verification.artefacts["QOperator"].top1
+    assert verification.warnings == ()
+
+
+def test_images_are_read_once_and_not_kept(model_files: Any) -> None:
+    passes = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[Any]:
+            passes.append(1)
+            return model_files.batches()
+
+    found = verify(model_files.fp32, {"QDQ": model_files.qdq}, Loader(), threads=1, latency_rounds=1)
+    assert passes == [1]
+    assert found.formats_equality is None
+
+
+def test_a_model_against_itself_loses_nothing_and_formats_that_differ_are_told(model_files: Any) -> None:
+    found = verify(
+        model_files.fp32,
+        {"QOperator": model_files.fp32, "QDQ": model_files.qdq},
+        model_files.batches(),
+        threads=1,
+        latency_rounds=1,
+    )
+    itself = found.artefacts["QOperator"]
+    assert itself.top1.outcomes == PairedOutcomes(both=18, lost=0, won=0, neither=6)
+    assert (itself.fidelity.agreement, itself.fidelity.kl) == (1.0, 0.0)
+    assert any("QOperator and QDQ differ on" in warning for warning in found.warnings)
+
+
+def test_labels_that_do_not_fit_are_suspected(model_files: Any) -> None:
+    wrong = [(images, (labels * 0) + 6) for images, labels in model_files.batches()]
+    found = verify(model_files.fp32, {"QDQ": model_files.qdq}, wrong, threads=1, latency_rounds=1)
+    assert any("hardly better than guessing among 7 classes" in warning for warning in found.warnings)
+
+
+def test_many_classes_are_suspected_below_five_percent(make_classifier: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(make_classifier(classes=200), path)
+    images = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
+    batches = [(images, np.full(40, 199))]
+    found = verify(path, {"QDQ": path}, batches, threads=1, latency_rounds=1)
+    assert any("LabelShift" in warning for warning in found.warnings)
+
+
+def test_ties_are_told(make_classifier: Any, model_files: Any, tmp_path: Path) -> None:
+    model = make_classifier()
+    for tensor in model.graph.initializer:
+        if tensor.name in ("w3", "b3"):
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(np.zeros(tuple(tensor.dims), np.float32), tensor.name)
+            )
+    path = tmp_path / "constant.onnx"
+    onnx.save(model, path)
+    found = verify(model_files.fp32, {"QDQ": path}, model_files.batches(), threads=1, latency_rounds=1)
+    assert "several classes share first place, of 24 images: QDQ 24" in found.warnings[0]
+
+
+def test_nothing_to_verify_is_refused(model_files: Any) -> None:
+    with pytest.raises(InputError, match="no int8 model was given"):
+        verify(model_files.fp32, {}, model_files.batches(), threads=1)
+    with pytest.raises(InputError, match="0 were given"):
+        verify(model_files.fp32, {"QDQ": model_files.qdq}, [], threads=1)
+
+
+def test_external_data_belongs_to_the_size(make_classifier: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(make_classifier(), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert size_bytes(path) == path.stat().st_size + (tmp_path / "m.data").stat().st_size
+
+
+def test_the_real_model_scores_as_it_should(shared_dir: Path) -> None:
+    from PIL import Image
+
+    lines = (shared_dir / "imagenet-sample" / "val.txt").read_text(encoding="utf-8").split("\n")[:20]
+    names, labels = zip(*(line.split() for line in lines), strict=True)
+
+    def image(name: str) -> npt.NDArray[np.float32]:
+        # The zoo's preprocessing: shorter side 256, bilinear, centre crop 224, ImageNet mean and deviation.
+        with Image.open(shared_dir / "imagenet-sample" / "images" / name) as opened:
+            picture = opened.convert("RGB")
+        scale = 256 / min(picture.size)
+        width, height = (round(side * scale) for side in picture.size)
+        left, top = (width - 224) // 2, (height - 224) // 2
+        cropped = picture.resize((width, height), Image.Resampling.BILINEAR).crop(
+            (left, top, left + 224, top + 224)
+        )
+        pixels = (np.asarray(cropped) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        return pixels.transpose(2, 0, 1).astype(np.float32)
+
+    path = shared_dir / "models" / "mobilenetv2-12.onnx"
+    batch = (np.stack([image(name) for name in names]), np.array([int(label) for label in labels]))
+    found = verify(path, {"QDQ": path}, [batch], threads=2, latency_rounds=1, latency_warmup=0)
+    # 71.9 % on all validation images; 20 at that rate are at least 9 in all but 1 of 100 draws.
+    assert found.fp32.counts.top1_correct >= 9
+    assert found.classes == 1000
+    assert found.artefacts["QDQ"].fidelity.agreement == 1.0
+    assert found.warnings == ()

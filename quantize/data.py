@@ -63,20 +63,20 @@ def load_data(config: Config, signature: Signature, *, progress: bool) -> Data:
         )
     return Data(
         _loader(chosen, calibration, signature, "calibration images", progress=False),
-        _loader(judged, evaluation, signature, "evaluation images", progress=progress),
+        _loader(judged, evaluation, signature, "evaluating", progress=progress),
         overlap,
         tuple(warnings),
     )
 
 
 def evaluation_loader(config: Config, signature: Signature, *, progress: bool) -> DataLoader:
-    """The evaluation images alone, as `load_data` would choose them where nothing is calibrated.
+    """The images that `load_data` gives for evaluation, so that figures of both can be compared.
 
     Raises:
         InputError: as `load_data`.
     """
     source = config.evaluation_data()
-    images = _limited(read_images(source), config.evaluation_count, config.seed)
+    _, images, _ = _choose(config, config.calibration_data(), source)
     return _loader(images, source, signature, "evaluating", progress=progress)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,7 @@ class _Source:
     signature: Signature
     prepared: onnx.ModelProto
     inventory: Inventory
+    warnings: tuple[str, ...]
 
 
 def tune(
@@ -155,7 +157,10 @@ def _read(path: Path, config: Config) -> _Source:
     pipeline = build_pipeline(config.calibration_data().transform)
     signature = read_signature(model, path, transposed=pipeline.layout() == "NCHW")
     prepared = prepare(model, signature, image_shape=pipeline.output_shape())
-    return _Source(path, sha256_of_file(path), signature, prepared, take_inventory(prepared, PORTABLE))
+    inventory = take_inventory(prepared, PORTABLE)
+    names = [(operator.name, operator.op_type) for operator in inventory.quantizable]
+    warnings = tuple(f"{entry} means no operator that can be int8" for entry in config.unmatched_patterns(names))
+    return _Source(path, sha256_of_file(path), signature, prepared, inventory, warnings)
 
 
 def _announce(stages: Stages, source: _Source, data: Data) -> None:
@@ -164,7 +169,7 @@ def _announce(stages: Stages, source: _Source, data: Data) -> None:
         f"{source.inventory.weighted_count()} of them with weights"
     )
     stages.say(f"{len(data.calibration.images)} images to calibrate on, {len(data.evaluation.images)} others to judge")
-    for warning in data.warnings:
+    for warning in (*source.warnings, *data.warnings):
         stages.say(f"warning: {warning}")
 
 
@@ -207,11 +212,9 @@ def _search(config: Config, source: _Source, data: Data, stages: Stages) -> Engi
 
 
 def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOptions:
-    fp32 = {"activation": {"dtype": ["fp32"]}, "weight": {"dtype": ["fp32"]}}
-    forced = {
-        operator.name: fp32
+    restrictions = {
+        re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
-        if config.keeps_in_fp32(operator.name, operator.op_type)
     }
     return EngineOptions(
         criterion=config.criterion,
@@ -220,8 +223,7 @@ def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOpti
         timeout_s=config.tuning.exit_policy.timeout,
         seed=config.seed,
         calibration_samples=config.calibration_count,
-        optype_wise=config.quantization.optype_wise,
-        op_wise={**config.quantization.op_wise, **forced},
+        op_wise={name: allowed for name, allowed in restrictions.items() if allowed},
         workspace=config.tuning.workspace.path,
         verbose=stages.verbosity == "verbose",
     )
@@ -264,7 +266,7 @@ def _context(
         stages_s=stages.times_s,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *data.warnings),
+        warnings=(*config.warnings, *source.warnings, *data.warnings),
     )
 
 

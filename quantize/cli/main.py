@@ -76,11 +76,12 @@ def _run(arguments: list[str]) -> int:
         return _USAGE
     parsed = parse(arguments)
     if parsed.command == TUNE:
-        return _demo(parsed) if parsed.demo else _tune(parsed)
+        command = ("python", "-m", "quantize", *arguments)
+        return _demo(parsed, command) if parsed.demo else _tune(parsed, command)
     return _measure(parsed)
 
 
-def _tune(arguments: Namespace) -> int:
+def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     output_model = _required(arguments, "output_model", "a name ending in .onnx, or a folder")
     input_model = _input_model(arguments)
     config = configured(arguments)
@@ -92,10 +93,11 @@ def _tune(arguments: Namespace) -> int:
         output_model=output_model,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        command=command,
     ).exit_code
 
 
-def _demo(arguments: Namespace) -> int:
+def _demo(arguments: Namespace, command: Sequence[str]) -> int:
     for name in ("input_model", "config", "dataset_location", "label_path"):
         if getattr(arguments, name) is not None:
             raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
@@ -107,13 +109,14 @@ def _demo(arguments: Namespace) -> int:
         overrides,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        command=command,
     ).exit_code
 
 
 def _measure(arguments: Namespace) -> int:
     input_model = _input_model(arguments)
     config = configured(arguments)
-    from quantize.pipeline import run_benchmark, run_evaluate
+    from quantize.measure import run_benchmark, run_evaluate
 
     speed = arguments.command == BENCHMARK and arguments.mode != "accuracy"
     measure = run_benchmark if speed else run_evaluate

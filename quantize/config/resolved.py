@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from quantize.config.machine import available_cores
-from quantize.config.operators import forced_patterns, stays_fp32
+from quantize.config.operators import Restrictions, forced_patterns, means, restrictions, unmatched_patterns
 from quantize.config.schema import Settings
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
@@ -110,6 +111,14 @@ class Resolved:
         """Patterns of the operator types that `optype_wise` keeps in fp32."""
         return forced_patterns(self.quantization.optype_wise)
 
+    def restrictions(self, name: str, op_type: str) -> Restrictions:
+        """What the engine may choose from for one operator; see `quantize.config.operators`."""
+        return restrictions(self.quantization, name, op_type)
+
+    def unmatched_patterns(self, operators: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Dotted names of the `op_wise` and `optype_wise` entries that mean none of these (name, type)."""
+        return unmatched_patterns(self.quantization, operators)
+
     def keeps_in_fp32(self, name: str, op_type: str) -> bool:
         """Whether the configuration forbids to quantize this operator."""
-        return stays_fp32(name, self.fp32_operators) or stays_fp32(op_type, self.fp32_operator_types)
+        return means(name, self.fp32_operators) or means(op_type, self.fp32_operator_types)

@@ -80,13 +80,14 @@ class Quantization(Section):
     calibration: Calibration = Field(default_factory=Calibration, description="Default: 100 images.")
     op_wise: FreeMapping = Field(
         default_factory=no_settings,
-        description="Operator name (pattern) → settings; operators whose only dtype is fp32 stay in fp32.",
+        description="Operator name (pattern) → settings: which range rules (activation.algorithm), which "
+        "granularity of weights, or fp32 (dtype).",
     )
     optype_wise: FreeMapping = Field(
         default_factory=no_settings, description="Operator type (pattern) → settings; as op_wise."
     )
     model_wise: FreeMapping = Field(
-        default_factory=no_settings, description="1.x: limits for all operators; not acted on."
+        default_factory=no_settings, description="Settings for all operators; as op_wise."
     )
     recipes: FreeMapping = Field(
         default_factory=no_settings, description="1.x: switches of the engine; not acted on."

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantize.config.fields import plain
+from quantize.config.restrictions import unused_restrictions
 
-__all__ = ["keeps_fp32", "unused_fields"]
+__all__ = ["unused_fields"]
 
 _LOADERS = (
     "quantization.calibration.dataloader",
@@ -54,15 +55,6 @@ _NOT_ACTED_ON: dict[str, tuple[Any, ...]] = {
     "quantization.recipes.fast_bias_correction": (False,),
     "quantization.recipes.weight_correction": (False,),
     "quantization.recipes.*": (),
-    "quantization.model_wise.weight.granularity": ("per_channel", ["per_channel"]),
-    "quantization.model_wise.weight.scheme": ("sym", ["sym"]),
-    "quantization.model_wise.weight.dtype": ("int8", ["int8"]),
-    "quantization.model_wise.activation.granularity": ("per_tensor", ["per_tensor"]),
-    "quantization.model_wise.activation.scheme": ("asym", ["asym"]),
-    "quantization.model_wise.activation.dtype": ("uint8", ["uint8"]),
-    "quantization.model_wise.weight.*": (),
-    "quantization.model_wise.activation.*": (),
-    "quantization.model_wise.*": ({},),
     "evaluation.accuracy.configs.cores_per_instance": (),
     "evaluation.accuracy.configs.num_of_instance": (1,),
     "evaluation.accuracy.configs.intra_num_of_threads": (),
@@ -102,19 +94,7 @@ def unused_fields(content: Mapping[str, Any]) -> tuple[str, ...]:
     Args:
         content: a configuration that passed validation, as it was written.
     """
-    named = list(_walk(content, ""))
-    quantization = content.get("quantization") or {}
-    for section in ("op_wise", "optype_wise"):
-        for name, settings in (quantization.get(section) or {}).items():
-            if not keeps_fp32(settings):
-                named.append(f"quantization.{section}.{name}")
-    return tuple(named)
-
-
-def keeps_fp32(settings: Mapping[str, Any]) -> bool:
-    """Whether an entry of `op_wise` or `optype_wise` asks for fp32 and nothing else."""
-    choices = [choice.get("dtype") for choice in settings.values() if choice]
-    return any(dtype is not None and plain(dtype) in ("fp32", ["fp32"]) for dtype in choices)
+    return (*_walk(content, ""), *unused_restrictions(content.get("quantization") or {}))
 
 
 def _walk(content: Mapping[str, Any], prefix: str) -> Iterator[str]:

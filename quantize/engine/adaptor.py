@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -27,7 +28,7 @@ _FP32 = {"weight": {"dtype": "fp32"}, "activation": {"dtype": "fp32"}}
 
 
 class DeadlineReached(Exception):
-    """The tuning time is up; raised between trials and caught by our own runner."""
+    """The tuning time is up and a trial has finished; raised between trials and caught by our own runner."""
 
 
 class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is untyped
@@ -37,7 +38,8 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         task: the model and its ranges.
         last_plan: what the last call of `quantize` wrote.
         last_rules: range rules of that plan, most frequent first.
-        deadline_s: `time.monotonic` value after which no further trial starts; None is never.
+        quantized_at_s: when, on `time.monotonic`, the last call of `quantize` began.
+        deadline_s: `time.monotonic` value after which no further model is written; None is never.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         super().__init__(framework_specific_info)
         self.last_plan: Plan | None = None
         self.last_rules: tuple[str, ...] = ()
+        self.quantized_at_s = time.monotonic()
 
     def _pre_optimize(self, model: Any, level: int = 1) -> None:
         """Nothing is left to do: the model comes prepared, and its operator names must stay."""
@@ -66,16 +69,42 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         }
         return {"optypewise": type_wise, "opwise": op_wise, "recipes_ops": recipes, "block_wise": []}
 
+    def kept_in_fp32(self, tuning_space: Any) -> frozenset[str]:
+        """The names of the operators that the user's restrictions take out of the search."""
+        searched = {item.name[0] for item in tuning_space.query_items_by_quant_mode("static")}
+        return frozenset(o.name for o in self.task.inventory.quantizable if o.name not in searched)
+
     def quantize(self, tune_cfg: dict[str, Any], model: Any, data_loader: Any, q_func: Any = None) -> Any:
         """Writes the QDQ model of one tuning configuration.
 
         Raises:
             DeadlineReached: the tuning time is up.
         """
+        self.quantized_at_s = time.monotonic()
         self.last_plan, self.last_rules = self.plan(tune_cfg["op"])
         wrapped = ONNXModel(self.write(self.last_plan))
         wrapped.q_config = {}
         return wrapped
+
+    def divergence(self, states: Mapping[tuple[str, str], OperatorState]) -> float:
+        """How far the model of these operator states is from fp32, in nats; raises `DeadlineReached`."""
+        return self.task.divergence(self.write(self.plan(states)[0]))
+
+    def _get_mse_order(
+        self,
+        fp32_model: Any,
+        tune_cfg: dict[str, Any],
+        replace_cfgs: Mapping[tuple[str, str], OperatorState],
+        ops_lst: Sequence[tuple[str, str]],
+        *_: Any,
+    ) -> dict[tuple[str, str], float]:
+        """What the strategy mse_v2 orders operators by: the divergence that is left when each is replaced.
+
+        The engine's own measure builds inference sessions of its own (all cores, whole batches, so that models
+        of fixed batch size fail) and takes the squared error of the scores.
+        """
+        states = tune_cfg["op"]
+        return {operator: self.divergence({**states, operator: replace_cfgs[operator]}) for operator in ops_lst}
 
     def write(self, plan: Plan) -> onnx.ModelProto:
         """The QDQ model of a plan; raises `DeadlineReached` when the tuning time is up."""
@@ -83,7 +112,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
             raise DeadlineReached
         return write_qdq(self.task.model, self.task.inventory, plan, self.task.target)
 
-    def plan(self, states: dict[tuple[str, str], OperatorState]) -> tuple[Plan, tuple[str, ...]]:
+    def plan(self, states: Mapping[tuple[str, str], OperatorState]) -> tuple[Plan, tuple[str, ...]]:
         """A tensor's range follows the rule of the operator that makes it, else of the first that reads it."""
         chosen: dict[str, bool] = {}
         rule_of: dict[str, str] = {}

@@ -22,8 +22,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from quantize.errors import InputError
+
 _MAPPING = "onnx.mapping"
 _ENGINE_LOGGER = "neural_compressor"
+
+# Settings that change what importing the engine does: a LOGLEVEL that logging does not know makes it fail, the
+# others leave out the part that we need.
+_ENGINE_VARIABLES = ("INC_PT_ONLY", "INC_TF_ONLY")
+
+# With it the engine would spread trials over MPI ranks by a way of its own, past every record we keep.
+_DISTRIBUTOR = "mpi4py"
 
 # Seen log levels of Python; nothing is as severe as this, so nothing passes.
 _SILENT = logging.CRITICAL + 1
@@ -40,22 +49,32 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[P
 
     Yields:
         The folder that the engine writes to.
+
+    Raises:
+        InputError: the workspace cannot be written to.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_restored_environment())
         stack.enter_context(_restored_logging())
         stack.enter_context(_restored_random_state())
         stack.enter_context(_onnx_mapping())
+        stack.enter_context(_hidden(_DISTRIBUTOR))
         stack.enter_context(warnings.catch_warnings())
         # The engine's dependencies announce deprecations that a user can do nothing about.
         warnings.simplefilter("ignore")
         if workspace is None:
             workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantize-engine-")))
+        else:
+            _check_writable(workspace)
+        for name in _ENGINE_VARIABLES:
+            os.environ.pop(name, None)
+        os.environ["LOGLEVEL"] = "CRITICAL"  # for what it says while it is imported
+        stack.enter_context(_restored_globals())
         from neural_compressor.config import options
 
-        logging.getLogger(_ENGINE_LOGGER).setLevel(logging.INFO if verbose else _SILENT)
-        stack.enter_context(_restored_options(options))
+        _log_to_stderr(verbose)
         options.workspace, options.random_seed, options.resume_from = str(workspace), seed % 2**32, None
+        options.tensorboard = False
         random.seed(seed)
         np.random.seed(seed % 2**32)
         yield workspace
@@ -74,6 +93,17 @@ def _restored_environment() -> Iterator[None]:
         os.chdir(folder)
 
 
+def _check_writable(workspace: Path) -> None:
+    """The engine makes the folder late and inside its own error handling, so it is tried before."""
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workspace) as probe:
+            probe.write(b"\0")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"--workspace {workspace}: cannot write there ({reason}); give another folder") from error
+
+
 @contextlib.contextmanager
 def _restored_logging() -> Iterator[None]:
     """Importing the engine clears its logger's handlers, adds its own, and stops propagation."""
@@ -88,6 +118,16 @@ def _restored_logging() -> Iterator[None]:
             one.handlers[:] = handlers
             one.propagate, one.disabled = propagate, off
         logging.disable(disabled)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    """One handler for the engine's log; its own is made once per process, for the stderr of that moment."""
+    logger = logging.getLogger(_ENGINE_LOGGER)
+    logger.setLevel(logging.INFO if verbose else _SILENT)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
 
 
 @contextlib.contextmanager
@@ -124,11 +164,33 @@ def _onnx_mapping() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _restored_options(options: Any) -> Iterator[None]:
-    """The engine's options are one object for the whole process."""
-    saved = dict(vars(options))
+def _hidden(module: str) -> Iterator[None]:
+    """Makes importing a module fail within the block."""
+    loaded = {name: sys.modules[name] for name in sys.modules if name.partition(".")[0] == module}
+    for name in (module, *loaded):
+        sys.modules[name] = None  # type: ignore[assignment]  # how Python marks a module that cannot be imported
     try:
         yield
     finally:
-        vars(options).clear()
-        vars(options).update(saved)
+        sys.modules.pop(module, None)
+        sys.modules.update(loaded)
+
+
+@contextlib.contextmanager
+def _restored_globals() -> Iterator[None]:
+    """The engine's options, adaptors, recipes and mode are one object each for the whole process."""
+    from neural_compressor.adaptor import FRAMEWORKS
+    from neural_compressor.config import options
+    from neural_compressor.strategy.strategy import STRATEGIES
+    from neural_compressor.utils.constant import RECIPES
+    from neural_compressor.utils.utility import GLOBAL_STATE
+
+    tables: list[dict[Any, Any]] = [vars(options), FRAMEWORKS, STRATEGIES, *RECIPES.values()]
+    saved, mode = [dict(table) for table in tables], GLOBAL_STATE.STATE
+    try:
+        yield
+    finally:
+        GLOBAL_STATE.STATE = mode
+        for table, content in zip(tables, saved, strict=True):
+            table.clear()
+            table.update(content)

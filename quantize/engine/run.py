@@ -6,11 +6,13 @@ that trials or time ran out. So the strategy is driven directly here, and errors
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
 from quantize.engine.compatibility import contained
-from quantize.engine.types import EngineOptions, EngineResult, Task, TrialListener
+from quantize.engine.restrictions import translate
+from quantize.engine.types import EngineOptions, EngineResult, Judge, Task, TrialListener
 from quantize.errors import EngineError, InputError, PipelineError
 from quantize.operators import FloatOperator
 
@@ -23,6 +25,9 @@ SUPPORTED_STRATEGIES = ("sensitivity", "basic", "bayesian", "exhaustive", "mse_v
 
 # The engine compares accuracies without slack for rounding; `Criterion` allows this much.
 _ROUNDING_SLACK = 1e-12
+
+# The engine refuses 1; the largest float below it.
+_LARGEST_LOSS = math.nextafter(1.0, 0.0)
 
 
 def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda trial: None) -> EngineResult:
@@ -37,7 +42,8 @@ def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda tr
         The accepted model, or the most accurate one with `met` False if none was acceptable.
 
     Raises:
-        InputError: the strategy is unknown, or the restrictions leave nothing to quantize.
+        InputError: the strategy is unknown, the restrictions leave nothing to quantize, the workspace cannot be
+            written to, or the fp32 model is right on no image.
         EngineError: the engine failed.
     """
     if options.strategy not in SUPPORTED_STRATEGIES:
@@ -49,7 +55,7 @@ def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda tr
             return _search(task, options, listener)
     except PipelineError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # its helpers call exit(0), which would end the program as a success
         cause = (str(error).strip().splitlines() or ["no message"])[0][:200]
         raise EngineError(f"the tuning engine failed: {type(error).__name__}: {cause}") from error
 
@@ -58,34 +64,31 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
     from quantize.engine.adaptor import DeadlineReached
     from quantize.engine.strategy import Recorder
 
-    recorder = Recorder(options.criterion, listener)
-    strategy = _strategy(task, options, recorder)
-    stopped_by = "exhausted"
+    operators = task.inventory.quantizable
+    recorder = Recorder(options.criterion, frozenset(o.name for o in operators if o.weighted), listener)
+    optype_wise, type_warnings = translate("optype_wise", options.optype_wise, (o.op_type for o in operators))
+    op_wise, name_warnings = translate("op_wise", options.op_wise, (o.name for o in operators))
+    strategy = _strategy(task, options, _settings(options, optype_wise, op_wise), recorder)
     try:
         strategy.traverse()
     except DeadlineReached:
-        stopped_by = "timeout"
+        recorder.stopped_by = "timeout"
     if recorder.best_trial is None or recorder.best_model is None:
-        raise EngineError(
-            "no trial finished: " + ("the time was up (--timeout)" if stopped_by == "timeout" else "the engine proposed none")
-        )
-    if stopped_by != "timeout" and len(recorder.trials) >= options.max_trials:
-        stopped_by = "trials"
-    if recorder.best_trial.met and options.timeout_s == 0:
-        stopped_by = "criterion"
+        raise EngineError(f"no trial finished: strategy {options.strategy} proposed none")
     return EngineResult(
         model=recorder.best_model,
         met=recorder.best_trial.met,
         trial=recorder.best_trial,
         trials=tuple(recorder.trials),
         baseline=float(strategy.baseline[0]),
-        fp32_operators=_left_in_fp32(task, options, recorder),
+        fp32_operators=_left_in_fp32(task, options, recorder, strategy.adaptor.kept_in_fp32(strategy.tuning_space)),
         sensitivity=dict(recorder.sensitivity),
-        stopped_by=stopped_by,
+        stopped_by=recorder.stopped_by,
+        warnings=type_warnings + name_warnings,
     )
 
 
-def _strategy(task: Task, options: EngineOptions, recorder: Recorder) -> Any:
+def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recorder) -> Any:
     """The engine's strategy object, wired to our adaptor."""
     from neural_compressor.config import _Config
     from neural_compressor.model import Model
@@ -93,31 +96,38 @@ def _strategy(task: Task, options: EngineOptions, recorder: Recorder) -> Any:
     from quantize.engine.adaptor import RefinedAdaptor
     from quantize.engine.strategy import recorded
 
-    settings = _settings(options)
     # Classes of this run, so that two runs in one process share nothing.
     adaptor_class = type("TaskAdaptor", (RefinedAdaptor,), {"task": task})
     strategy_class = recorded(options.strategy)
-    strategy_class.recorder, strategy_class.began_s = recorder, time.monotonic()
+    strategy_class.recorder = recorder
+    strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
     with _registered(adaptor_class):
-        strategy = strategy_class(
+        return strategy_class(
             model=Model(task.model, conf=settings),
             conf=_Config(quantization=settings, benchmark=None, pruning=None, distillation=None, nas=None),
             q_dataloader=task.loader,
-            eval_func=_Evaluator(task),
+            eval_func=_Evaluator(task.judge),
         )
-    if options.timeout_s:
-        strategy.adaptor.deadline_s = time.monotonic() + options.timeout_s
-    return strategy
 
 
 class _Evaluator:
     """The evaluation function as an object: the engine refuses plain functions by scanning their source text."""
 
-    def __init__(self, task: Task) -> None:
-        self._judge = task.judge
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._is_baseline = True  # the engine judges the fp32 model first
 
     def __call__(self, model: Any) -> float:
-        return float(self._judge(model))
+        accuracy = float(self._judge(model))
+        if not 0.0 <= accuracy <= 1.0:
+            raise EngineError(f"judging a model gave {accuracy}, which is not a fraction of the images")
+        if self._is_baseline and accuracy == 0.0:
+            raise InputError(
+                "the fp32 model is right on no evaluation image, so nothing can be proven: labels and model do not "
+                "fit, or the transforms are not the model's; check --label_path and the configuration's transform"
+            )
+        self._is_baseline = False
+        return accuracy
 
 
 class _registered:
@@ -139,7 +149,7 @@ class _registered:
         self._frameworks.update(self._saved)
 
 
-def _settings(options: EngineOptions) -> Any:
+def _settings(options: EngineOptions, optype_wise: dict[str, Any], op_wise: dict[str, Any]) -> Any:
     """The engine's configuration.
 
     Everything is set that the engine would otherwise decide by the machine it runs on or share between runs:
@@ -148,18 +158,19 @@ def _settings(options: EngineOptions) -> Any:
     from neural_compressor import PostTrainingQuantConfig
     from neural_compressor.config import AccuracyCriterion, TuningCriterion
 
-    tuning = TuningCriterion(max_trials=options.max_trials, timeout=int(options.timeout_s))
+    tuning = TuningCriterion(max_trials=options.max_trials, timeout=options.timeout_s)
     tuning._strategy = options.strategy  # the public setter knows only the engine's own names
     criterion = AccuracyCriterion(
-        criterion=options.criterion.kind, tolerable_loss=float(options.criterion.tolerance) + _ROUNDING_SLACK
+        criterion=options.criterion.kind,
+        tolerable_loss=min(float(options.criterion.tolerance) + _ROUNDING_SLACK, _LARGEST_LOSS),
     )
     return PostTrainingQuantConfig(
         approach="static",
         quant_format="QDQ",
         quant_level=1,
         calibration_sampling_size=[options.calibration_samples],
-        op_type_dict=dict(options.optype_wise) or None,
-        op_name_dict=dict(options.op_wise) or None,
+        op_type_dict=optype_wise or None,
+        op_name_dict=op_wise or None,
         reduce_range=False,
         excluded_precisions=["bf16", "fp16"],
         recipes={"gemm_to_matmul": False, "graph_optimization_level": "ENABLE_BASIC"},
@@ -168,15 +179,19 @@ def _settings(options: EngineOptions) -> Any:
     )
 
 
-def _left_in_fp32(task: Task, options: EngineOptions, recorder: Recorder) -> tuple[FloatOperator, ...]:
+def _left_in_fp32(
+    task: Task, options: EngineOptions, recorder: Recorder, kept: frozenset[str]
+) -> tuple[FloatOperator, ...]:
     """Every compute operator that is not an integer in the best model, with the reason."""
     assert recorder.best_trial is not None
     kinds = task.inventory.by_name()
     chosen = []
     for name in recorder.best_trial.fp32_operators:
         saved = recorder.sensitivity.get(name)
-        reason = "the configuration or the strategy left it in fp32"
-        if saved is not None:
+        reason = f"strategy {options.strategy} left it in fp32"
+        if name in kept:
+            reason = "the configuration keeps it in fp32"
+        elif saved is not None:
             reason = f"int8 missed the criterion; in fp32 it saves {saved:.4f} nats of divergence"
         chosen.append(FloatOperator(name, kinds[name].op_type, reason))
     return (*chosen, *task.inventory.floating)

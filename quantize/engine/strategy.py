@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -27,13 +27,17 @@ class Recorder:
     Attributes:
         trials: in order.
         best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
-            then the most accurate; before any met it, the most accurate. The earlier one wins a tie.
+            then the most accurate; before any met it, the most accurate with an integer weighted operator. The
+            earlier one wins a tie.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32.
+        stopped_by: why the search ended, as in `EngineResult`.
     """
 
-    def __init__(self, criterion: Criterion, listener: TrialListener) -> None:
+    def __init__(self, criterion: Criterion, weighted: frozenset[str], listener: TrialListener) -> None:
         self.criterion = criterion
+        self._weighted = weighted
         self._listener = listener
+        self.stopped_by = "exhausted"
         self.trials: list[Trial] = []
         self.best_model: onnx.ModelProto | None = None
         self.best_trial: Trial | None = None
@@ -42,13 +46,21 @@ class Recorder:
     def add(self, trial: Trial, model: onnx.ModelProto) -> None:
         """Keeps a finished trial."""
         self.trials.append(trial)
-        if self.best_trial is None or _merit(trial) > _merit(self.best_trial):
+        if self.best_trial is None or self._merit(trial) > self._merit(self.best_trial):
             self.best_trial, self.best_model = trial, model
         self._listener(trial)
 
+    def met(self) -> bool:
+        """Whether some trial met the criterion."""
+        return self.best_trial is not None and self.best_trial.met
 
-def _merit(trial: Trial) -> tuple[bool, int, float]:
-    return trial.met, -len(trial.fp32_operators) if trial.met else 0, trial.accuracy
+    def computes_integers(self, fp32_operators: Iterable[str]) -> bool:
+        """Whether a weighted operator is an integer when those are not."""
+        return bool(self._weighted.difference(fp32_operators))
+
+    def _merit(self, trial: Trial) -> tuple[bool, bool, int, float]:
+        integers = self.computes_integers(trial.fp32_operators)
+        return trial.met, integers, -len(trial.fp32_operators) if trial.met else 0, trial.accuracy
 
 
 class _Recorded:
@@ -56,34 +68,51 @@ class _Recorded:
 
     recorder: Recorder
     adaptor: RefinedAdaptor
-    began_s: float
+    deadline_s: float | None
 
     def _save(self) -> None:
         """The engine would pickle its whole state after every trial, for a resume that does not work."""
 
+    def _recover_best_qmodel_from_tuning_cfg(self) -> None:
+        """The engine would quantize once more at the end, for a model that the recorder already has."""
+
     def stop(self, timeout: float, trials_count: int) -> bool:
-        """Called by the engine after every trial."""
+        """Called by the engine after every trial; whether to end the search."""
+        strategy: Any = self
+        trial = self._trial()
+        self.recorder.add(trial, strategy.last_qmodel.model)
+        self.adaptor.deadline_s = self.deadline_s
+        accepted = strategy.best_tune_result
         finished: bool = super().stop(timeout, trials_count)  # type: ignore[misc]  # of the strategy mixed with
+        out_of_trials: bool = trials_count >= strategy.config.tuning_criterion.max_trials
+        if not trial.met and strategy.best_tune_result is not accepted:
+            # As accurate as fp32 because nothing in it is an integer: the engine must not settle for that.
+            strategy.best_tune_result, finished = accepted, out_of_trials
+        if out_of_trials:
+            strategy.re_quant = False  # with it set, mse_v2 and conservative would go on for ever
+        if finished and not strategy.re_quant:
+            self.recorder.stopped_by = "criterion" if trial.met and timeout == 0 else "trials"
+        return finished
+
+    def _trial(self) -> Trial:
+        """What the engine has just judged."""
         strategy: Any = self
         plan = self.adaptor.last_plan
         assert plan is not None  # `quantize` ran for this trial
-        left = tuple(o.name for o in self.adaptor.task.inventory.quantizable if o.name not in plan.operators)
-        weighted = [o.name for o in self.adaptor.task.inventory.quantizable if o.weighted]
-        now_s = time.monotonic()
+        operators = self.adaptor.task.inventory.quantizable
+        left = tuple(o.name for o in operators if o.name not in plan.operators)
         baseline, accuracy = float(strategy.baseline[0]), float(strategy.last_tune_result[0])
-        trial = Trial(
+        criterion = self.recorder.criterion
+        return Trial(
             number=len(self.recorder.trials) + 1,
             accuracy=accuracy,
-            decline=self.recorder.criterion.decline(baseline, accuracy),
-            met=self.recorder.criterion.met(baseline, accuracy),
+            decline=criterion.decline(baseline, accuracy),
+            met=criterion.met(baseline, accuracy) and self.recorder.computes_integers(left),
             rules=self.adaptor.last_rules,
-            per_channel=all(plan.operators[name] for name in weighted if name in plan.operators),
+            per_channel=all(plan.operators.get(o.name, True) for o in operators if o.weighted),
             fp32_operators=left,
-            duration_s=now_s - self.began_s,
+            duration_s=time.monotonic() - self.adaptor.quantized_at_s,
         )
-        self.began_s = now_s
-        self.recorder.add(trial, strategy.last_qmodel.model)
-        return finished
 
 
 class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine is untyped
@@ -92,7 +121,9 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
     The rules that need only the images' extremes come before those that need histograms, which cost a second
     pass; within each group the rule with the least KL divergence on calibration images comes first. If none
     meets the criterion, the most accurate of them is kept, every operator's harm is measured (the divergence
-    that disappears when it alone stays in fp32), and operators go back to fp32 one after another in that order.
+    that disappears when it alone stays in fp32), and operators go back to fp32 one after another in that order,
+    until the criterion holds or no weighted operator would be left. Once a trial has met the criterion no operator
+    goes back, however much time there is: that would only be slower.
     """
 
     recorder: Recorder
@@ -108,8 +139,12 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
                 yield candidate
                 if self.last_tune_result[0] > best_accuracy:
                     best, best_accuracy = candidate, self.last_tune_result[0]
+        if self.recorder.met():
+            return
         for operator in self._most_harmful_first(best):
             best = self._without(best, operator)
+            if self.recorder.met() or not self.recorder.computes_integers(self._in_fp32(best)):
+                return
             yield best
 
     def _offers(self, rule: str) -> bool:
@@ -137,10 +172,13 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         """The configuration with one more operator in fp32."""
         return {**configuration, operator: OpTuningConfig(*operator, "fp32", self.tuning_space)}
 
+    def _in_fp32(self, configuration: dict[Any, Any]) -> list[str]:
+        entries = [entry for entry in configuration.values() if isinstance(entry, OpTuningConfig)]
+        return [entry.op_name for entry in entries if entry.op_quant_mode != "static"]
+
     def _divergence(self, configuration: dict[Any, Any]) -> float:
         states = {name: e.get_state() for name, e in configuration.items() if isinstance(e, OpTuningConfig)}
-        plan, _ = self.adaptor.plan(states)
-        return self.adaptor.task.divergence(self.adaptor.write(plan))
+        return self.adaptor.divergence(states)
 
     def _ranked(self, candidates: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
         """Least divergence first; a single candidate is not worth measuring."""

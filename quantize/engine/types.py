@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import onnx
 
 from quantize.criterion import Criterion
+from quantize.errors import InputError
 from quantize.operators import FloatOperator, Inventory
 from quantize.ranges import RangeTable
 from quantize.target import Target
@@ -40,11 +41,13 @@ class EngineOptions:
         strategy: one of `SUPPORTED_STRATEGIES`.
         max_trials: trials before the engine gives up, at least 1.
         timeout_s: 0 stops at the first trial that meets the criterion; otherwise tuning goes on for so long,
-            in seconds, in search of one with fewer operators in fp32 or more accuracy.
+            in seconds, in search of one with fewer operators in fp32 or more accuracy. The first trial is
+            always finished.
         seed: of the engine's random choices.
         criterion: what a trial has to meet.
         calibration_samples: how many images the ranges were measured on.
-        optype_wise, op_wise: restrictions per operator type or name, in the engine's own notation.
+        optype_wise, op_wise: restrictions per operator type or name. A key is a name, or else a regular
+            expression or a shell pattern for the whole name; the values are in the engine's own notation.
         workspace: where the engine writes; None is a temporary folder that is removed.
         verbose: let the engine's own log through.
     """
@@ -59,6 +62,13 @@ class EngineOptions:
     op_wise: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path | None = None
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses limits that would end the search before it starts."""
+        if self.max_trials < 1:
+            raise InputError(f"max_trials: {self.max_trials} is too few; give 1 or more")
+        if not 0.0 <= self.timeout_s < float("inf"):
+            raise InputError(f"timeout: {self.timeout_s} is not a number of seconds; give 0 or more")
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ class Trial:
         number: from 1.
         accuracy: fraction of evaluation images that are right.
         decline: from fp32, a fraction, as the criterion measures it.
-        met: whether the engine found the criterion met.
+        met: whether the criterion holds and at least one weighted operator is an integer; a model that is fp32
+            throughout loses nothing and proves nothing.
         rules: range rules of its activations, most frequent first.
         per_channel: whether all its weights have one scale per output channel.
         fp32_operators: names of the quantizable operators that it left in fp32.
@@ -127,14 +138,15 @@ class EngineResult:
     """What tuning found.
 
     Attributes:
-        model: the accepted QDQ model; the most accurate one if none met the criterion.
-        met: whether it met the criterion.
+        model: the accepted QDQ model; the most accurate one with an integer weighted operator if none was met.
+        met: as in `Trial`.
         trial: the trial that made it.
         trials: all of them, in order.
         baseline: accuracy of the fp32 model, a fraction.
         fp32_operators: every compute operator that is not an integer in `model`, and why.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
-        stopped_by: "criterion", "trials", "timeout" or "exhausted".
+        stopped_by: "criterion", "trials", "timeout" or "exhausted" (the strategy had nothing more to propose).
+        warnings: what was asked for and had no effect, a line each.
     """
 
     model: onnx.ModelProto
@@ -145,3 +157,4 @@ class EngineResult:
     fp32_operators: tuple[FloatOperator, ...]
     sensitivity: Mapping[str, float]
     stopped_by: str
+    warnings: tuple[str, ...] = ()

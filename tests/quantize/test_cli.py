@@ -55,7 +55,8 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder()
     for module, names in {
-        "quantize.pipeline": ("run_tune", "run_evaluate", "run_benchmark"),
+        "quantize.pipeline": ("run_tune",),
+        "quantize.measure": ("run_evaluate", "run_benchmark"),
         "quantize.demo": ("run_demo",),
     }.items():
         fake = types.ModuleType(module)
@@ -179,6 +180,7 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "output_model": Path("out"),
         "verbosity": "normal",
         "keep_failed": False,
+        "command": ("python", "-m", "quantize", *TUNE),
     }
     assert recorder.config.criterion.tolerance == 0.02
 
@@ -276,7 +278,8 @@ def test_demo_needs_nothing(recorder: Recorder) -> None:
     ((name, arguments, keywords),) = recorder.calls
     assert name == "demo"
     assert arguments == (None, {})
-    assert keywords == {"verbosity": "normal", "keep_failed": False}
+    command = ("python", "-m", "quantize", "tune", "--demo")
+    assert keywords == {"verbosity": "normal", "keep_failed": False, "command": command}
 
 
 def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:

@@ -101,8 +101,6 @@ def test_template_fields_are_accepted_and_named_once() -> None:
         "quantization.recipes.first_conv_or_matmul_quantization",
         "quantization.recipes.ffn_matmul_quantization",
         "quantization.model_wise.weight.scheme",
-        "quantization.model_wise.activation.algorithm",
-        "quantization.op_wise.Gather_*",
         "evaluation.accuracy.configs.kmp_blocktime",
         "evaluation.accuracy.dataloader.last_batch",
         "evaluation.performance.configs.inter_num_of_threads",
@@ -376,7 +374,32 @@ def test_operators_kept_in_fp32() -> None:
     ]
     assert kept == ["Conv_0", "Gather_12", "head/fc"]
     assert config.keeps_in_fp32("anything", "Add")
-    assert config.unused_fields == ("quantization.op_wise.Conv_9",)
+    assert config.unused_fields == ()
+
+
+def test_restrictions_apply_from_the_general_to_the_particular() -> None:
+    config = Config.from_mapping(
+        {
+            "quantization": {
+                "model_wise": {"activation": {"algorithm": ["minmax", "kl"]}},
+                "optype_wise": {"Conv": {"weight": {"granularity": ["per_tensor"]}}},
+                "op_wise": {
+                    "Conv_1": {"activation": {"algorithm": "mse", "scheme": ["sym"]}},
+                    "Gone_*": {"activation": {"dtype": ["fp32"]}},
+                    "Conv_2": {"activation": {"dtype": ["fp32"]}},
+                },
+            }
+        }
+    )
+    assert config.restrictions("Conv_1", "Conv") == {
+        "activation": {"algorithm": ["mse"]},
+        "weight": {"granularity": ["per_tensor"]},
+    }
+    assert config.restrictions("Add_1", "Add") == {"activation": {"algorithm": ["minmax", "kl"]}}
+    assert config.restrictions("Conv_2", "Conv")["activation"] == {"dtype": ["fp32"]}
+    assert Config.from_mapping({}).restrictions("Conv_1", "Conv") == {}
+    assert config.unused_fields == ("quantization.op_wise.Conv_1.activation.scheme",)
+    assert config.unmatched_patterns([("Conv_1", "Conv"), ("Conv_2", "Conv")]) == ("quantization.op_wise.Gone_*",)
 
 
 # Warnings.

@@ -1,0 +1,55 @@
+"""The bundled example: the same code path as any other run, on images that it writes itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from quantize.config import SHIPPED_FOLDER, load_config
+from quantize.demo_data import write_digits_dataset
+from quantize.errors import InputError
+from quantize.pipeline import TuningResult, run_tune
+from quantize.stages import Verbosity
+
+_CONFIG = "demo_digits.yaml"
+_MODEL = Path("examples") / "digits" / "digits-mobilenetv2.onnx"
+_OUTPUT = Path("demo-output")
+_ROOT_FIELD = "dataloader.dataset.ImageFolder.root"
+
+
+def run_demo(
+    output_model: Path | None,
+    overrides: Mapping[str, object],
+    *,
+    verbosity: Verbosity = "normal",
+    keep_failed: bool = False,
+    command: Sequence[str] = (),
+) -> TuningResult:
+    """Quantizes the small MobileNetV2 of `examples/digits` on handwritten digits.
+
+    Args:
+        output_model: as for any run; `demo-output/` in the working directory when not given.
+        overrides: dotted field of the configuration -> value.
+        verbosity, keep_failed, command: as for `run_tune`.
+
+    Raises:
+        InputError: the checkout is incomplete, or the output cannot be written.
+    """
+    model = SHIPPED_FOLDER.parent / _MODEL
+    if not model.is_file():
+        raise InputError(f"--demo: {model} is missing; the example needs a complete checkout of the project")
+    with tempfile.TemporaryDirectory(prefix="quantize-demo-") as folder:
+        digits = write_digits_dataset(Path(folder) / "digits")
+        paths = {
+            f"quantization.calibration.{_ROOT_FIELD}": digits.calibration,
+            f"evaluation.accuracy.{_ROOT_FIELD}": digits.evaluation,
+        }
+        return run_tune(
+            load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**overrides, **paths}),
+            input_model=model,
+            output_model=output_model or Path.cwd() / _OUTPUT,
+            verbosity=verbosity,
+            keep_failed=keep_failed,
+            command=command,
+        )

@@ -1,0 +1,194 @@
+"""The bundled example through the whole program: the files, what they say, and what others say of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+from quantize.demo_data import write_digits_dataset
+from quantize.report.build import SCHEMA_PATH
+from tests.end_to_end.conftest import Run, Runner
+
+FORMATS = {"QOperator": "-int8", "QDQ": "-qdq"}
+
+# One calibration image, one scale per weight tensor, the coarsest range rule: this cannot be free of loss.
+_HARMFUL = """
+quantization:
+  optype_wise:
+    Conv: {activation: {algorithm: [kl]}, weight: {granularity: [per_tensor]}}
+    Gemm: {activation: {algorithm: [kl]}, weight: {granularity: [per_tensor]}}
+    Add: {activation: {algorithm: [kl]}}
+    GlobalAveragePool: {activation: {algorithm: [kl]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set").root
+
+
+@pytest.fixture(scope="module")
+def failing(project_root: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Flags of a run that cannot keep every image right."""
+    config = (project_root / "configs" / "demo_digits.yaml").read_text(encoding="utf-8")
+    config = config.replace("<DIR>", str(digits)).replace("quantization:\n", _HARMFUL, 1)
+    path = tmp_path_factory.mktemp("failing") / "harmful.yaml"
+    path.write_text(config, encoding="utf-8")
+    model = project_root / "examples/digits/digits-mobilenetv2.onnx"
+    return [
+        f"--input_model={model}",
+        f"--config={path}",
+        "--tolerable_loss=0",
+        "--max_trials=1",
+        "--calibration_samples=1",
+    ]
+
+
+def test_passes_and_leaves_exactly_three_files(demo: Run) -> None:
+    assert demo.code == 0, demo.stderr
+    assert sorted(path.name for path in demo.folder.iterdir()) == [
+        "digits-mobilenetv2-int8.onnx",
+        "digits-mobilenetv2-qdq.onnx",
+        "report.json",
+    ]
+    assert "PASS: " in demo.stdout
+    assert "Traceback" not in demo.stderr
+
+
+def test_report_follows_its_schema(demo: Run) -> None:
+    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(demo.report)
+
+
+def test_every_weighted_operator_is_an_integer_kernel(demo: Run) -> None:
+    for name in FORMATS:
+        kernels = demo.report["models"]["int8"][name]["kernels"]
+        assert kernels["integer_weighted"] == kernels["weighted"] == 53
+        assert kernels["float_weighted_operators"] == []
+
+
+def test_formats_are_one_model(demo: Run) -> None:
+    equality = demo.report["models"]["formats_equality"]
+    assert equality["images"] == 797
+    assert equality["bit_equal"] is True
+
+
+@pytest.mark.parametrize(("name", "suffix"), FORMATS.items())
+def test_reported_accuracy_is_what_the_file_scores(demo: Run, digits: Path, name: str, suffix: str) -> None:
+    """Counted again without any of our reading, evaluating or session code."""
+    session = ort.InferenceSession(demo.model(suffix), providers=["CPUExecutionProvider"])
+    correct = 0
+    paths = sorted((digits / "evaluation").rglob("*.png"))
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
+        image = ((pixels - np.float32(0.5)) / np.float32(0.5)).transpose(2, 0, 1)[None]
+        (scores,) = session.run(None, {session.get_inputs()[0].name: image})
+        correct += int(scores[0].argmax() == int(path.parent.name))
+    accuracy = demo.report["models"]["int8"][name]["accuracy"]
+    # An image whose best two classes are within float32 rounding of each other may fall either way.
+    assert abs(accuracy["top1_correct"] - correct) <= 1
+    assert accuracy["images"] == len(paths) == 797
+
+
+@pytest.mark.parametrize(("name", "suffix"), FORMATS.items())
+def test_models_say_what_made_them(demo: Run, name: str, suffix: str) -> None:
+    model = onnx.load(demo.model(suffix))
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert facts["quantize.format"] == name
+    assert facts["quantize.target"] == "portable"
+    assert facts["quantize.input_model_sha256"] == demo.report["run"]["input_model"]["sha256"]
+    assert facts["quantize.package.neural-compressor"] == "3.7.1"
+    assert len(facts["quantize.config_sha256"]) == 64
+
+
+def test_calibration_and_evaluation_images_are_apart(demo: Run) -> None:
+    images = demo.report["images"]
+    assert images["overlap_count"] == 0
+    assert images["calibration"]["count"] == 100
+    assert images["calibration"]["sha256"] != images["evaluation"]["sha256"]
+
+
+def test_same_bytes_with_one_thread_as_with_two(demo: Run, run_program: Runner) -> None:
+    again = run_program("--demo", "--threads=1", "--quiet")
+    for suffix in FORMATS.values():
+        assert again.model(suffix).read_bytes() == demo.model(suffix).read_bytes()
+
+
+def test_quiet_prints_the_verdict_alone(run_program: Runner) -> None:
+    run = run_program("--demo", "--quiet", "--quant_format=QDQ")
+    assert run.stdout.startswith("PASS: QDQ: ")
+    assert run.stdout.count("\n") == 1
+    assert run.stderr == ""
+    assert [path.name for path in run.folder.glob("*.onnx")] == ["digits-mobilenetv2-qdq.onnx"]
+
+
+def test_missed_tolerance_keeps_what_was_there(
+    run_program: Runner, failing: list[str], tmp_path: Path
+) -> None:
+    earlier = tmp_path / "digits-mobilenetv2-int8.onnx"
+    earlier.write_bytes(b"an earlier result")
+    run = run_program(*failing, folder=tmp_path)
+    assert run.code == 1, run.stderr
+    assert "FAIL: " in run.stdout
+    assert earlier.read_bytes() == b"an earlier result"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [earlier.name, "report-failed.json"]
+
+
+def test_failed_models_are_kept_only_on_request(run_program: Runner, failing: list[str]) -> None:
+    run = run_program(*failing, "--keep_failed")
+    assert run.code == 1, run.stderr
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "digits-mobilenetv2-int8-failed.onnx",
+        "digits-mobilenetv2-qdq-failed.onnx",
+        "report-failed.json",
+    ]
+
+
+def test_interrupt_leaves_nothing(project_root: Path, tmp_path: Path) -> None:
+    """SIGINT as soon as the program says that it measures ranges: well inside the work."""
+    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+    command = [sys.executable, "-m", "quantize", "tune", "--demo", f"--output_model={tmp_path / 'out'}"]
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("measuring ranges"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_one_file_name_gives_the_pair_beside_it(
+    run_program: Runner, project_root: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+    command = [
+        sys.executable,
+        "-m",
+        "quantize",
+        "tune",
+        "--demo",
+        "--quiet",
+        f"--output_model={tmp_path / 'a b-int8.onnx'}",
+    ]
+    assert subprocess.run(command, env=environment, check=False, cwd=tmp_path).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a b-int8-report.json",
+        "a b-int8.onnx",
+        "a b-qdq.onnx",
+    ]

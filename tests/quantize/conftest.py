@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.quantize.cli_stand_ins import Recorder
 
 CLASSES = 7
 IMAGES = 24
@@ -125,3 +129,26 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     labels = logits.argmax(axis=1).astype(np.int64)
     labels[::4] = (labels[::4] + 1) % CLASSES
     return ModelFiles(fp32, paths[QuantFormat.QOperator], paths[QuantFormat.QDQ], images, labels)
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    for module, names in {
+        "quantize.pipeline": ("run_tune",),
+        "quantize.measure": ("run_evaluate", "run_benchmark"),
+        "quantize.demo": ("run_demo",),
+    }.items():
+        fake = types.ModuleType(module)
+        for name in names:
+            setattr(fake, name, getattr(recorder, name))
+        monkeypatch.setitem(sys.modules, module, fake)
+    return recorder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a model.onnx").touch()
+    (tmp_path / "c.yaml").write_text("tuning: {accuracy_criterion: {relative: 0.02}}\n")
+    return tmp_path

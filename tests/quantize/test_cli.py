@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -13,79 +12,8 @@ from quantize.cli import main
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.config import Config
 from quantize.config.tuning import STRATEGIES
-from quantize.errors import EngineError, InputError
 from quantize.version import VERSION
-
-PROJECT = Path(__file__).parents[2]
-
-
-class Recorder:
-    """Stands in for `quantize.pipeline` and `quantize.demo`: remembers calls, answers as told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.answer: int | BaseException = 0
-
-    def _record(self, name: str, *args: Any, **kwargs: Any) -> int:
-        self.calls.append((name, args, kwargs))
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
-
-    def run_tune(self, *args: Any, **kwargs: Any) -> types.SimpleNamespace:
-        return types.SimpleNamespace(exit_code=self._record("tune", *args, **kwargs))
-
-    def run_demo(self, *args: Any, **kwargs: Any) -> types.SimpleNamespace:
-        return types.SimpleNamespace(exit_code=self._record("demo", *args, **kwargs))
-
-    def run_evaluate(self, *args: Any, **kwargs: Any) -> int:
-        return self._record("evaluate", *args, **kwargs)
-
-    def run_benchmark(self, *args: Any, **kwargs: Any) -> int:
-        return self._record("benchmark", *args, **kwargs)
-
-    @property
-    def config(self) -> Config:
-        config = self.calls[-1][1][0]
-        assert isinstance(config, Config)
-        return config
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    recorder = Recorder()
-    for module, names in {
-        "quantize.pipeline": ("run_tune",),
-        "quantize.measure": ("run_evaluate", "run_benchmark"),
-        "quantize.demo": ("run_demo",),
-    }.items():
-        fake = types.ModuleType(module)
-        for name in names:
-            setattr(fake, name, getattr(recorder, name))
-        monkeypatch.setitem(sys.modules, module, fake)
-    return recorder
-
-
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a model.onnx").touch()
-    (tmp_path / "c.yaml").write_text("tuning: {accuracy_criterion: {relative: 0.02}}\n")
-    return tmp_path
-
-
-TUNE = ["tune", "--input_model=a model.onnx", "--config=c.yaml", "--output_model=out"]
-MEASURE = ["--input_model", "a model.onnx", "--config", "c.yaml"]
-
-
-def failed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
-    assert main(list(arguments)) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("error: ").strip()
-
+from tests.quantize.cli_stand_ins import MEASURE, PROJECT, TUNE, Recorder, failed
 
 # Help.
 
@@ -331,105 +259,3 @@ def test_threads_of_the_benchmark_win_over_the_configuration(recorder: Recorder,
     assert recorder.config.threads_per_instance == recorder.config.thread_count == 2
     assert main(["benchmark", *MEASURE, "--cores_per_instance=3"]) == 0
     assert recorder.config.threads_per_instance == 3
-
-
-# Errors.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["tnue"], "'tnue' is no command; did you mean 'tune'?"),
-        (["--input_model=a"], "say what to do before '--input_model=a': tune, evaluate, benchmark"),
-        (["tune", "--input_modle=a"], "--input_modle is no flag of tune; did you mean '--input_model'?"),
-        (["tune", "--input"], "--input is no flag of tune; did you mean '--input_model'?"),
-        (["tune", "--data_paht=x"], "did you mean '--data_path'?"),
-        (["tune", "--warmup=3"], "--warmup is a flag of benchmark, not of tune"),
-        (["tune", "stray"], "'stray' belongs to no flag"),
-        (["tune", "--seed"], "--seed has no value; write --seed=VALUE"),
-        (["tune", "--dataset_location"], "--dataset_location has no value"),
-        (["tune", "--seed=ten"], "--seed: expected a whole number, got 'ten'"),
-        (["tune", "--timeout=soon"], "--timeout: expected a number of seconds, got 'soon'"),
-        (["tune", "--timeout=inf"], "--timeout: expected a number of seconds, got 'inf'"),
-        (["tune", "--metric=top3"], "--metric: expected top1 or top5, got 'top3'"),
-        (["tune", "--quant_format=int4"], "--quant_format: expected QOperator, QDQ or both, got 'int4'"),
-        (["tune", "--config="], "--config: expected a path, got nothing"),
-        (["tune", "--demo=yes"], "--demo is a switch"),
-        (["tune", "--demo", "-q", "-v"], "--quiet and --verbose contradict each other"),
-        (["tune", "--seed=1"], "--output_model is missing"),
-        (["tune", "--output_model=o"], "--input_model is missing: the .onnx file to start from, or --demo"),
-        (["tune", "--output_model=o", "--input_model=m"], "--config is missing: for example"),
-        (["evaluate", "--config=c"], "--input_model is missing"),
-    ],
-)
-def test_usage_errors(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = [word for word in arguments if word != "-v"] if "-v" not in arguments else arguments
-    if "-v" in quiet:  # --verbose adds the traceback; the last line stays
-        assert main(quiet) == 2
-        assert expected in capsys.readouterr().err.splitlines()[-1]
-    else:
-        assert expected in failed(capsys, *quiet)
-
-
-def test_model_that_is_not_there(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--input_model m.onnx: no such file" in failed(capsys, "tune", "--input_model=m.onnx", *TUNE[2:])
-    assert "is a folder" in failed(capsys, "tune", "--input_model=.", *TUNE[2:])
-
-
-def test_flag_with_an_impossible_value_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert failed(capsys, *TUNE, "--max_trials=0") == "--max_trials: expected at least 1, got 0"
-    assert failed(capsys, *TUNE, "--batch_size=0").startswith("--batch_size: ")
-    assert "did you mean 'bayesian'" in failed(capsys, *TUNE, "--strategy=bayesain")
-    assert failed(capsys, *TUNE, "--tolerable_loss=5").startswith("--tolerable_loss: expected a fraction")
-    assert "set the same thing" in failed(
-        capsys, "benchmark", *MEASURE, "--threads=1", "--cores_per_instance=1"
-    )
-
-
-def test_configuration_that_is_wrong(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (files / "c.yaml").write_text("model:\n  framwork: onnxrt_qdq\n")
-    assert failed(capsys, *TUNE).startswith(
-        "c.yaml:2: model.framwork: unknown field; did you mean 'framework'?"
-    )
-
-
-@pytest.mark.parametrize(
-    ("problem", "code"), [(InputError("bad\n  image"), 2), (EngineError("no trial"), 3), (KeyError("x"), 3)]
-)
-def test_problems_below_end_in_one_line(
-    problem: Exception, code: int, recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recorder.answer = problem
-    message = failed(capsys, *TUNE, code=code)
-    assert ("run again with --verbose" in message) == isinstance(problem, KeyError)
-    assert main([*TUNE, "--verbose"]) == code
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_interruption(recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recorder.answer = KeyboardInterrupt()
-    assert main(TUNE) == 130
-    assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_reader_that_left_is_no_error(tmp_path: Path) -> None:
-    script = (
-        "import sys, types\n"
-        "sys.modules['quantize.demo'] = fake = types.ModuleType('quantize.demo')\n"
-        "def run_demo(*args, **keywords):\n"
-        "    print('x' * 200_000)\n"
-        "    return types.SimpleNamespace(exit_code=0)\n"
-        "fake.run_demo = run_demo\n"
-        "from quantize.cli import main\n"
-        "sys.exit(main(['tune', '--demo']))\n"
-    )
-    shell = 'set -o pipefail; "$0" -c "$1" | true'
-    done = subprocess.run(
-        ["bash", "-c", shell, sys.executable, script],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 141
-    assert done.stderr == ""

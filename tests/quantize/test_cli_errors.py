@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quantize.cli import main
+from quantize.errors import EngineError, InputError
+from tests.quantize.cli_stand_ins import MEASURE, PROJECT, TUNE, Recorder, failed
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["tnue"], "'tnue' is no command; did you mean 'tune'?"),
+        (["--input_model=a"], "say what to do before '--input_model=a': tune, evaluate, benchmark"),
+        (["tune", "--input_modle=a"], "--input_modle is no flag of tune; did you mean '--input_model'?"),
+        (["tune", "--input"], "--input is no flag of tune; did you mean '--input_model'?"),
+        (["tune", "--data_paht=x"], "did you mean '--data_path'?"),
+        (["tune", "--warmup=3"], "--warmup is a flag of benchmark, not of tune"),
+        (["tune", "stray"], "'stray' belongs to no flag"),
+        (["tune", "--seed"], "--seed has no value; write --seed=VALUE"),
+        (["tune", "--dataset_location"], "--dataset_location has no value"),
+        (["tune", "--seed=ten"], "--seed: expected a whole number, got 'ten'"),
+        (["tune", "--timeout=soon"], "--timeout: expected a number of seconds, got 'soon'"),
+        (["tune", "--timeout=inf"], "--timeout: expected a number of seconds, got 'inf'"),
+        (["tune", "--metric=top3"], "--metric: expected top1 or top5, got 'top3'"),
+        (["tune", "--quant_format=int4"], "--quant_format: expected QOperator, QDQ or both, got 'int4'"),
+        (["tune", "--config="], "--config: expected a path, got nothing"),
+        (["tune", "--demo=yes"], "--demo is a switch"),
+        (["tune", "--demo", "-q", "-v"], "--quiet and --verbose contradict each other"),
+        (["tune", "--seed=1"], "--output_model is missing"),
+        (["tune", "--output_model=o"], "--input_model is missing: the .onnx file to start from, or --demo"),
+        (["tune", "--output_model=o", "--input_model=m"], "--config is missing: for example"),
+        (["evaluate", "--config=c"], "--input_model is missing"),
+    ],
+)
+def test_usage_errors(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = [word for word in arguments if word != "-v"] if "-v" not in arguments else arguments
+    if "-v" in quiet:  # --verbose adds the traceback; the last line stays
+        assert main(quiet) == 2
+        assert expected in capsys.readouterr().err.splitlines()[-1]
+    else:
+        assert expected in failed(capsys, *quiet)
+
+
+def test_model_that_is_not_there(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--input_model m.onnx: no such file" in failed(capsys, "tune", "--input_model=m.onnx", *TUNE[2:])
+    assert "is a folder" in failed(capsys, "tune", "--input_model=.", *TUNE[2:])
+
+
+def test_flag_with_an_impossible_value_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed(capsys, *TUNE, "--max_trials=0") == "--max_trials: expected at least 1, got 0"
+    assert failed(capsys, *TUNE, "--batch_size=0").startswith("--batch_size: ")
+    assert "did you mean 'bayesian'" in failed(capsys, *TUNE, "--strategy=bayesain")
+    assert failed(capsys, *TUNE, "--tolerable_loss=5").startswith("--tolerable_loss: expected a fraction")
+    assert "set the same thing" in failed(
+        capsys, "benchmark", *MEASURE, "--threads=1", "--cores_per_instance=1"
+    )
+
+
+def test_configuration_that_is_wrong(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "c.yaml").write_text("model:\n  framwork: onnxrt_qdq\n")
+    assert failed(capsys, *TUNE).startswith(
+        "c.yaml:2: model.framwork: unknown field; did you mean 'framework'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"), [(InputError("bad\n  image"), 2), (EngineError("no trial"), 3), (KeyError("x"), 3)]
+)
+def test_problems_below_end_in_one_line(
+    problem: Exception, code: int, recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.answer = problem
+    message = failed(capsys, *TUNE, code=code)
+    assert ("run again with --verbose" in message) == isinstance(problem, KeyError)
+    assert main([*TUNE, "--verbose"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption(recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recorder.answer = KeyboardInterrupt()
+    assert main(TUNE) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_reader_that_left_is_no_error(tmp_path: Path) -> None:
+    script = (
+        "import sys, types\n"
+        "sys.modules['quantize.demo'] = fake = types.ModuleType('quantize.demo')\n"
+        "def run_demo(*args, **keywords):\n"
+        "    print('x' * 200_000)\n"
+        "    return types.SimpleNamespace(exit_code=0)\n"
+        "fake.run_demo = run_demo\n"
+        "from quantize.cli import main\n"
+        "sys.exit(main(['tune', '--demo']))\n"
+    )
+    shell = 'set -o pipefail; "$0" -c "$1" | true'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, script],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 141
+    assert done.stderr == ""

@@ -59,7 +59,7 @@ def load_data(config: Config, signature: Signature, *, progress: bool) -> Data:
     overlap = chosen.overlap(judged)
     if overlap:
         warnings.append(
-            f"{overlap} of {len(judged)} evaluation images were calibrated on too; accuracy on them is flattered"
+            f"{overlap} of {len(judged)} evaluation images were calibrated on too, which flatters accuracy"
         )
     return Data(
         _loader(chosen, calibration, signature, "calibration images", progress=False),
@@ -80,7 +80,9 @@ def evaluation_loader(config: Config, signature: Signature, *, progress: bool) -
     return _loader(images, source, signature, "evaluating", progress=progress)
 
 
-def _choose(config: Config, calibration: DataSource, evaluation: DataSource) -> tuple[ImageSet, ImageSet, list[str]]:
+def _choose(
+    config: Config, calibration: DataSource, evaluation: DataSource
+) -> tuple[ImageSet, ImageSet, list[str]]:
     wanted, judged_count = config.calibration_count, config.evaluation_count
     overlapping = config.quantization.calibration.allow_overlap
     if _same_images(calibration, evaluation) and not overlapping:
@@ -95,7 +97,11 @@ def _choose(config: Config, calibration: DataSource, evaluation: DataSource) -> 
 
 
 def _same_images(one: DataSource, other: DataSource) -> bool:
-    return (one.kind, one.data_path.resolve(), one.image_list) == (other.kind, other.data_path.resolve(), other.image_list)
+    return (one.kind, one.data_path.resolve(), one.image_list) == (
+        other.kind,
+        other.data_path.resolve(),
+        other.image_list,
+    )
 
 
 def _limited(images: ImageSet, count: int | None, seed: int) -> ImageSet:
@@ -105,7 +111,9 @@ def _limited(images: ImageSet, count: int | None, seed: int) -> ImageSet:
     return split(images, count, None, seed).calibration
 
 
-def _loader(images: ImageSet, source: DataSource, signature: Signature, what: str, *, progress: bool) -> DataLoader:
+def _loader(
+    images: ImageSet, source: DataSource, signature: Signature, what: str, *, progress: bool
+) -> DataLoader:
     pipeline = build_pipeline(source.transform)
     _check_shape(pipeline, signature)
     _check_labels(images, pipeline, signature)
@@ -128,8 +136,8 @@ def _check_shape(pipeline: Pipeline, signature: Signature) -> None:
     if any(extent not in (None, given) for extent, given in zip(wanted, made, strict=True)):
         text = "x".join("?" if extent is None else str(extent) for extent in wanted)
         raise InputError(
-            f"transform: makes {'x'.join(map(str, made))}, but the model's input {signature.input_name!r} takes "
-            f"{text}; change CenterCrop, Resize or Transpose in the configuration"
+            f"transform: makes {'x'.join(map(str, made))}, but the model's input "
+            f"{signature.input_name!r} takes {text}; change CenterCrop, Resize or Transpose in the configuration"
         )
 
 
@@ -157,4 +165,5 @@ def performance_batch(config: Config, signature: Signature) -> FloatBatch:
     images = read_images(source)
     first = images.subset(range(min(size, len(images))))
     made = np.concatenate([batch for batch, _ in _loader(first, source, signature, "images", progress=False)])
-    return made[np.arange(size) % len(made)]
+    batch: FloatBatch = made[np.arange(size) % len(made)]
+    return batch

@@ -31,7 +31,9 @@ def run_demo(
     Args:
         output_model: as for any run; `demo-output/` in the working directory when not given.
         overrides: dotted field of the configuration -> value.
-        verbosity, keep_failed, command: as for `run_tune`.
+        verbosity: as for `run_tune`.
+        keep_failed: as for `run_tune`.
+        command: as for `run_tune`.
 
     Raises:
         InputError: the checkout is incomplete, or the output cannot be written.

@@ -42,20 +42,18 @@ class Destination:
         return Destination(self.folder, models, _before_suffix(self.report, _FAILED))
 
 
-def plan_destination(
-    output_model: Path, input_model: Path, formats: Sequence[Format]
-) -> Destination:
+def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Format]) -> Destination:
     """Resolves `--output_model`.
 
-    A name ending in .onnx is the QOperator model (the only model, where one format is asked for), with the QDQ
-    model beside it. Anything else is a folder, which is created.
+    A name ending in .onnx is the QOperator model (the only model, where one format is asked for), with the
+    QDQ model beside it. Anything else is a folder, which is created.
 
     Raises:
         InputError: an output would overwrite the input model, or the folder cannot be made.
     """
     if output_model.suffix == _SUFFIX:
         folder = output_model.absolute().parent
-        models: dict[Format, Path] = {kind: _named(output_model.absolute(), kind, formats) for kind in formats}
+        models = {kind: _named(output_model.absolute(), kind, formats) for kind in formats}
         report = folder / f"{output_model.stem}-report.json"
     else:
         folder = output_model.absolute()
@@ -63,15 +61,25 @@ def plan_destination(
         names: dict[Format, str] = {"QOperator": f"{stem}{_INT8}{_SUFFIX}", "QDQ": f"{stem}{_QDQ}{_SUFFIX}"}
         models = {kind: folder / names[kind] for kind in formats}
         report = folder / "report.json"
-    for path in models.values():
-        if path == input_model.absolute() or (path.exists() and input_model.exists() and path.samefile(input_model)):
-            raise InputError(f"--output_model {output_model}: would overwrite the input model; name another place")
-        if path.is_dir():
-            raise InputError(f"--output_model {output_model}: {path} is a folder; name another file")
+    destination = Destination(folder, models, report)
+    failed = destination.failed()
+    for path in (*models.values(), report, *failed.models.values(), failed.report):
+        _check_free(path, input_model, output_model)
     make_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--output_model {output_model}: {folder} cannot be written; choose a writable folder")
-    return Destination(folder, models, report)
+        raise InputError(f"--output_model {output_model}: {folder} is read-only; choose a writable folder")
+    return destination
+
+
+def _check_free(path: Path, input_model: Path, output_model: Path) -> None:
+    """Refuses to replace a folder or the input model, also under another of its names."""
+    same = path.exists() and input_model.exists() and path.samefile(input_model)
+    if same or path == input_model.absolute():
+        raise InputError(
+            f"--output_model {output_model}: would overwrite the input model; name another place"
+        )
+    if path.is_dir():
+        raise InputError(f"--output_model {output_model}: {path} is a folder; name another file")
 
 
 @contextlib.contextmanager
@@ -84,7 +92,9 @@ def staging(destination: Destination) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".quantize-", dir=destination.folder))
     except OSError as error:
-        raise InputError(f"cannot write into {destination.folder}: {error.strerror}; choose another place") from error
+        raise InputError(
+            f"cannot write into {destination.folder}: {error.strerror}; choose another place"
+        ) from error
     try:
         yield folder
     finally:

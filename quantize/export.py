@@ -1,4 +1,4 @@
-"""Spells a QDQ model with integer operators (the QOperator format): the same scales, zero points and integers.
+"""Spells a QDQ model with integer operators, the QOperator format: same scales, zero points and integers.
 
 Every float operator between `DequantizeLinear` and `QuantizeLinear` becomes the operator that ONNX Runtime
 fuses the same pattern into, so that both files run the same kernels on the same numbers. Patterns without an
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from quantize.graph import GraphIndex
+from quantize.graph import GraphIndex, tensors_read, without_dead_nodes
 from quantize.target import MOVEMENT_OPERATORS
 
 # ONNX Runtime's own operator domain; version 1 holds all that is used here
@@ -72,10 +72,10 @@ class _Converter:
         result = onnx.ModelProto()
         result.CopyFrom(self.model)
         alive = [n for n in self.nodes if n.op_type != "QuantizeLinear" or n.output[0] not in self.fused]
-        kept = _without_dead_nodes(alive, self.index.outputs)
+        kept = without_dead_nodes(alive, self.index.outputs)
         del result.graph.node[:]
         result.graph.node.extend(kept)
-        used = {name for node in kept for name in node.input}
+        used = {name for node in kept for name in tensors_read(node)} | self.index.outputs
         initializers = [tensor for tensor in self.model.graph.initializer if tensor.name in used]
         del result.graph.initializer[:]
         result.graph.initializer.extend(initializers)
@@ -98,12 +98,19 @@ class _Converter:
     def _result(self, node: onnx.NodeProto) -> _Quantized | None:
         """What the `QuantizeLinear` that is the only reader of a node's result makes of it, or None."""
         readers = self.index.readers(node.output[0])
-        if len(readers) != 1 or readers[0].op_type != "QuantizeLinear" or node.output[0] in self.index.outputs:
+        if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
+            return None
+        if node.output[0] in self.index.outputs:
             return None
         return _Quantized(readers[0].output[0], *readers[0].input[1:3])
 
     def _replace(
-        self, node: onnx.NodeProto, op_type: str, inputs: Sequence[str], result: _Quantized | None, domain: str = ""
+        self,
+        node: onnx.NodeProto,
+        op_type: str,
+        inputs: Sequence[str],
+        result: _Quantized | None,
+        domain: str = "",
     ) -> onnx.NodeProto:
         """The integer operator that stands for `node` and, where there is one, for the Q behind it."""
         if result is not None:
@@ -137,7 +144,8 @@ class _Converter:
         if result is None:
             inputs = [a.tensor, b.tensor, a.scale, b.scale, a.zero_point, b.zero_point]
             return self._replace(node, "MatMulIntegerToFloat", inputs, None, CONTRIB_DOMAIN)
-        return self._replace(node, "QLinearMatMul", [*a.names, *b.names, result.scale, result.zero_point], result)
+        inputs = [*a.names, *b.names, result.scale, result.zero_point]
+        return self._replace(node, "QLinearMatMul", inputs, result)
 
     def _binary(self, node: onnx.NodeProto, result: _Quantized | None) -> onnx.NodeProto | None:
         operands = self._operands(node.input)
@@ -168,13 +176,3 @@ class _Converter:
         if (operand.scale, operand.zero_point) != (result.scale, result.zero_point):
             return None
         return self._replace(node, node.op_type, [operand.tensor, *node.input[1:]], result)
-
-
-def _without_dead_nodes(nodes: Sequence[onnx.NodeProto], outputs: frozenset[str]) -> list[onnx.NodeProto]:
-    """Drops the nodes whose results nobody reads any more (the DQs of fused operators)."""
-    needed, kept = set(outputs), []
-    for node in reversed(nodes):
-        if any(name in needed for name in node.output):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]

@@ -28,9 +28,11 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file inside it")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=".quantize-", suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise InputError(f"cannot write into {path.parent}: {error.strerror}; choose a writable folder") from error
+        raise InputError(
+            f"cannot write into {path.parent}: {error.strerror}; choose a writable folder"
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
@@ -43,7 +45,9 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError):
-            raise PipelineError(f"could not write {path}: {error.strerror}; what was there is untouched") from error
+            raise PipelineError(
+                f"could not write {path}: {error.strerror}; what was there is untouched"
+            ) from error
         raise
 
 
@@ -70,9 +74,13 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise InputError(f"cannot create the folder {path}: a file of that name exists; name another") from error
+        raise InputError(
+            f"cannot create the folder {path}: a file of that name exists; name another"
+        ) from error
     except OSError as error:
-        raise InputError(f"cannot create the folder {path}: {error.strerror}; choose a writable place") from error
+        raise InputError(
+            f"cannot create the folder {path}: {error.strerror}; choose a writable place"
+        ) from error
 
 
 def _umask() -> int:

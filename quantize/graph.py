@@ -17,8 +17,7 @@ from onnx import numpy_helper
 class GraphIndex:
     """An index of one main graph; it describes the graph as it was when an entry was first asked for.
 
-    Node attributes that hold sub-graphs are not searched: models that have them are left as they are
-    by every pass that would need to look inside.
+    What the branches of an If or the body of a Loop read from outside counts as read by that operator.
     """
 
     graph: onnx.GraphProto
@@ -33,10 +32,15 @@ class GraphIndex:
         """Tensor name -> the nodes that read it, in graph order, once each."""
         readers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.graph.node:
-            for name in dict.fromkeys(node.input):
-                if name:
-                    readers[name].append(node)
+            for name in dict.fromkeys(tensors_read(node)):
+                readers[name].append(node)
         return readers
+
+    @cached_property
+    def read_inside(self) -> frozenset[str]:
+        """The tensors that some sub-graph takes from outside."""
+        found = ((node, name) for node in self.graph.node for name in tensors_read(node))
+        return frozenset(name for node, name in found if name not in node.input)
 
     @cached_property
     def initializers(self) -> Mapping[str, onnx.TensorProto]:
@@ -73,6 +77,19 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return default
 
 
+def tensors_read(node: onnx.NodeProto) -> list[str]:
+    """Returns the tensors that a node reads, those that its sub-graphs take from outside included."""
+    names = [name for name in node.input if name]
+    for entry in node.attribute:
+        for inner in [entry.g] if entry.HasField("g") else entry.graphs:
+            own = {tensor.name for tensor in inner.initializer} | {value.name for value in inner.input}
+            own.update(name for inside in inner.node for name in inside.output)
+            read = [name for inside in inner.node for name in tensors_read(inside)]
+            read += [value.name for value in inner.output]
+            names += [name for name in read if name not in own]
+    return names
+
+
 def opset_of(model: onnx.ModelProto) -> int:
     """Returns the version of the default operator set that a model imports; 0 if it imports none."""
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
@@ -89,10 +106,23 @@ def unique_name(wanted: str, taken: set[str]) -> str:
 
 
 def tensor_names(graph: onnx.GraphProto) -> set[str]:
-    """Returns every tensor name that a graph uses."""
+    """Returns every tensor name that a graph uses, its sub-graphs included."""
     names = {tensor.name for tensor in graph.initializer}
     names.update(value.name for value in [*graph.input, *graph.output, *graph.value_info])
     for node in graph.node:
         names.update(node.input)
         names.update(node.output)
+        for entry in node.attribute:
+            for inner in [entry.g] if entry.HasField("g") else entry.graphs:
+                names |= tensor_names(inner)
     return names
+
+
+def without_dead_nodes(nodes: Sequence[onnx.NodeProto], outputs: frozenset[str]) -> list[onnx.NodeProto]:
+    """Returns the nodes that some of `outputs` depends on, in the order given."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(tensors_read(node))
+    return kept[::-1]

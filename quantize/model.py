@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,20 @@ Layout = Literal["NCHW", "NHWC"]
 # Operators between the classifier's scores and the graph's output that do not change their order or meaning.
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"})
 
+# Whatever their domain; operators called QLinear… count as well.
 _QUANTIZED_OPERATORS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "MatMulNBits",
+        "QGemm",
+        "QAttention",
+    }
 )
 
 # One protobuf message cannot hold more (protobuf's own limit is 2 GiB - 1).
@@ -68,7 +81,9 @@ def load_model(path: Path) -> onnx.ModelProto:
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
         raise InputError(f"--input_model {path}: cannot be read as ONNX ({_first_line(error)})") from error
     if not model.graph.node:
-        raise InputError(f"--input_model {path}: is not an ONNX model, or has no operators; check the download")
+        raise InputError(
+            f"--input_model {path}: is not an ONNX model, or has no operators; check the download"
+        )
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -110,7 +125,9 @@ def read_signature(model: onnx.ModelProto, path: Path, *, transposed: bool = Tru
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
         label = onnx.TensorProto.DataType.Name(kind) if kind else "no tensor"
-        raise InputError(f"--input_model {path}: input {inputs[0].name!r} is {label}; a float32 image is needed")
+        raise InputError(
+            f"--input_model {path}: input {inputs[0].name!r} is {label}; a float32 image is needed"
+        )
     if len(shape) != 4:
         raise InputError(
             f"--input_model {path}: input {inputs[0].name!r} has rank {len(shape)}; an image batch has rank 4"
@@ -131,18 +148,27 @@ def read_signature(model: onnx.ModelProto, path: Path, *, transposed: bool = Tru
 
 
 def serialize(model: onnx.ModelProto, metadata: dict[str, str] | None = None) -> bytes:
-    """Returns a model's bytes, the same for the same model in every run, with metadata in sorted order.
+    """Returns a model's bytes, the same for the same model in every run.
+
+    Args:
+        model: left alone.
+        metadata: replaces the model's own, in sorted order; None keeps what it has.
 
     Raises:
         InputError: the model is larger than one protobuf message can be.
     """
+    size_bytes = model.ByteSize()
+    if size_bytes > _PROTOBUF_LIMIT_BYTES:
+        raise InputError(
+            f"the model takes {size_bytes} bytes; one ONNX file holds 2 GiB at most, give a smaller model"
+        )
     if metadata is not None:
-        del model.metadata_props[:]
-        onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
-    size = model.ByteSize()
-    if size > _PROTOBUF_LIMIT_BYTES:
-        raise InputError(f"the model takes {size} bytes; more than 2 GiB do not fit one ONNX file")
-    return model.SerializeToString(deterministic=True)
+        named = onnx.ModelProto()
+        named.CopyFrom(model)
+        del named.metadata_props[:]
+        onnx.helper.set_model_props(named, dict(sorted(metadata.items())))
+        model = named
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def save_model(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
@@ -165,8 +191,9 @@ def _layout(shape: tuple[int | None, ...], transposed: bool) -> Layout:
 
 
 def _class_count(shape: tuple[int | None, ...]) -> int | None:
-    """The extent of axis 1, or None where it is open or the output is no batch of scores."""
-    return shape[1] if len(shape) >= 2 else None
+    """How many scores one image gets, whichever axis they are on ([N, C], [N, C, 1, 1], [N, 1, 1, C])."""
+    scores = [extent for extent in shape[1:] if extent is not None]
+    return math.prod(scores) if scores and len(scores) == len(shape) - 1 else None
 
 
 def _ends_in_softmax(index: GraphIndex, tensor: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantize.graph import GraphIndex, attribute
+from quantize.graph import GraphIndex, attribute, tensors_read
 from quantize.target import MOVEMENT_OPERATORS, WEIGHTED_OPERATORS, Target
 
 # They clip, which saturation to uint8 does for free when it follows.
@@ -16,6 +16,16 @@ _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 # Weighted operators whose integer kernel can return floats, so that scores keep their resolution.
 _FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
+
+_REAL_TYPES = frozenset(
+    {
+        onnx.TensorProto.UNDEFINED,  # an operator that shape inference does not know is listed, to be safe
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.BFLOAT16,
+        onnx.TensorProto.DOUBLE,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,10 @@ class FloatOperator:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The operators of one graph: those that can be integers, those that cannot, those that only move data."""
+    """The operators of one graph: those that can be integers, that cannot, and that only move data.
+
+    Operators on other numbers than floats (shapes, indices) are none of them.
+    """
 
     quantizable: tuple[Operator, ...]
     floating: tuple[FloatOperator, ...]
@@ -84,7 +97,7 @@ def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
     movement: list[str] = []
     absorbed: set[str] = set()
     for node in model.graph.node:
-        if node.name in absorbed:
+        if node.name in absorbed or _works_on_shapes(node, index):
             continue
         reason = _why_float(node, index, target, before_weights)
         if reason is not None:
@@ -99,42 +112,69 @@ def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
     return Inventory(tuple(quantizable), tuple(floating), tuple(movement))
 
 
+def _works_on_shapes(node: onnx.NodeProto, index: GraphIndex) -> bool:
+    """Whether a node makes integers or truth values only, as the arithmetic on shapes does."""
+    types = [index.element_types.get(name, onnx.TensorProto.FLOAT) for name in node.output if name]
+    return bool(types) and not any(kind in _REAL_TYPES for kind in types)
+
+
 def _why_float(
     node: onnx.NodeProto, index: GraphIndex, target: Target, before_weights: frozenset[str]
 ) -> str | None:
     """The reason why a node cannot be an integer operator; None if it can, or only moves data."""
     if node.op_type not in target.integer_operators or node.domain not in ("", "ai.onnx"):
         return f"ONNX Runtime has no integer kernel for {node.op_type}"
-    if any(index.element_types.get(name, onnx.TensorProto.FLOAT) != onnx.TensorProto.FLOAT for name in node.output):
-        return "it computes no float32 tensor"
+    kind = index.element_types.get(node.output[0], onnx.TensorProto.FLOAT)
+    if kind != onnx.TensorProto.FLOAT:
+        return f"it computes {onnx.TensorProto.DataType.Name(kind)}, not float32"
+    if node.output[0] in index.read_inside:
+        return "a branch or loop reads its result"
     if node.op_type in WEIGHTED_OPERATORS:
-        return _why_weights_stay_float(node, index)
+        return _why_weights_stay_float(node, index) or _why_bias_stays_float(node, index)
     if node.op_type in MOVEMENT_OPERATORS:
         return "it returns indices as well" if len(node.output) > 1 and node.output[1] else None
+    return _why_arithmetic_stays_float(node, index, before_weights)
+
+
+def _why_arithmetic_stays_float(
+    node: onnx.NodeProto, index: GraphIndex, before_weights: frozenset[str]
+) -> str | None:
+    """The reason why an operator without weights cannot be an integer operator, or None."""
     if node.output[0] not in before_weights:
         return "no weighted operator follows: scores keep their resolution in fp32"
     if any(name in index.initializers or not name for name in node.input):
         return "one operand is a constant"
+    if node.op_type == "AveragePool" and any(step != 1 for step in attribute(node, "dilations", ())):
+        return "the integer AveragePool has no dilations"
     return None
 
 
 def _why_weights_stay_float(node: onnx.NodeProto, index: GraphIndex) -> str | None:
-    """The reason why a Conv, Gemm or MatMul cannot be an integer operator, or None."""
-    if node.input[0] in index.initializers:
-        return "its data input is a constant"
+    """The reason why the operands of a Conv, Gemm or MatMul do not suit its integer kernel, or None."""
     weights = index.array(node.input[1])
     if weights is None:
         return "its weights are not constant"
-    if weights.dtype != np.float32:
-        return f"its weights are {weights.dtype}"
-    if not np.all(np.isfinite(weights)):
-        return "its weights are not finite"
-    if node.op_type != "Conv" and weights.ndim != 2:
-        return f"its weights have rank {weights.ndim}, not 2"
-    if node.op_type == "Gemm" and attribute(node, "transA", 0):
-        return "its data input is transposed"
-    if len(node.input) > 2 and node.input[2] and node.input[2] not in index.initializers:
+    checks = (
+        (node.input[0] in index.initializers, "its data input is a constant"),
+        (weights.dtype != np.float32, f"its weights are {weights.dtype}"),
+        (not np.all(np.isfinite(weights)), "its weights are not finite"),
+        (node.op_type != "Conv" and weights.ndim != 2, f"its weights have rank {weights.ndim}, not 2"),
+        (node.op_type == "Gemm" and attribute(node, "transA", 0) != 0, "its data input is transposed"),
+    )
+    return next((reason for found, reason in checks if found), None)
+
+
+def _why_bias_stays_float(node: onnx.NodeProto, index: GraphIndex) -> str | None:
+    """The reason why the bias of a Conv or Gemm is none of int32 per output channel, or None."""
+    if len(node.input) < 3 or not node.input[2]:
+        return None
+    bias = index.array(node.input[2])
+    if bias is None:
         return "its bias is not constant"
+    if not np.all(np.isfinite(bias)):
+        return "its bias is not finite"
+    if bias.ndim > 1 and bias.shape[0] != 1:  # only a Gemm can have such a one
+        return "its bias differs from image to image"
     return None
 
 
@@ -173,12 +213,14 @@ def _absorbable_activation(tensor: str, index: GraphIndex) -> onnx.NodeProto | N
     if len(readers) != 1 or tensor in index.outputs or readers[0].op_type not in _ACTIVATIONS:
         return None
     bounds = clip_bounds(readers[0], index)
+    if bounds is None or bounds[0] >= bounds[1] or readers[0].output[0] in index.read_inside:
+        return None
     # The quantized range always includes zero, so bounds that exclude it would not be kept by saturation.
-    return readers[0] if bounds is not None and bounds[0] <= 0.0 <= bounds[1] else None
+    return readers[0] if bounds[0] <= 0.0 <= bounds[1] else None
 
 
 def clip_bounds(node: onnx.NodeProto, index: GraphIndex) -> tuple[float, float] | None:
-    """The bounds that a Relu or Clip (opset >= 11) keeps its output in; None if they are computed at run time."""
+    """The bounds that a Relu or Clip (opset >= 11) keeps its output in; None if they are no constants."""
     low, high = -np.inf, np.inf
     if node.op_type == "Relu":
         return 0.0, float(high)
@@ -199,5 +241,5 @@ def _tensors_before_weights(graph: onnx.GraphProto) -> frozenset[str]:
         if node.op_type in WEIGHTED_OPERATORS:
             reached.update(node.input[:1])
         if any(name in reached for name in node.output):
-            reached.update(node.input)
+            reached.update(tensors_read(node))
     return frozenset(reached)

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from calibration.transforms import build_pipeline
-from quantize import engine
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
-from quantize.engine import EngineOptions, EngineResult, Task, Trial
+from quantize.engine import EngineResult
 from quantize.export import to_qoperator
-from quantize.files import atomic_write_text, sha256_of_file
-from quantize.judging import AccuracyJudge, CalibrationDivergence
-from quantize.model import Signature, load_model, read_signature, require_float, save_model
-from quantize.operators import Inventory, take_inventory
-from quantize.prepare import prepare
+from quantize.files import atomic_write_text
+from quantize.model import save_model
 from quantize.provenance import provenance
-from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
 from quantize.report.environment import package_versions, platform_facts
+from quantize.search import search
+from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
 from quantize.target import PORTABLE
 from quantize.verify import Verification, verify
@@ -59,18 +52,6 @@ class TuningResult:
         return 0 if self.passed else 1
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The input model, read and prepared."""
-
-    path: Path
-    sha256: str
-    signature: Signature
-    prepared: onnx.ModelProto
-    inventory: Inventory
-    warnings: tuple[str, ...]
-
-
 def tune(
     model: str | Path,
     config: str | Path | Config,
@@ -88,7 +69,8 @@ def tune(
         model: the fp32 `.onnx` file.
         config: a configuration, the file of one, or the name of one that ships in `configs/`.
         output_model: a name ending in `.onnx`, or a folder.
-        dataset_location, label_path: override the configuration's data paths.
+        dataset_location: folder of the images, instead of all data paths of the configuration.
+        label_path: image list, instead of those of the configuration.
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
         verbosity: "quiet" prints nothing but the verdict.
@@ -119,9 +101,14 @@ def run_tune(
     keep_failed: bool = False,
     command: Sequence[str] = (),
 ) -> TuningResult:
-    """Runs the main job and prints its table and verdict; see `tune`.
+    """Runs the main job and prints its table and verdict.
 
     Args:
+        config: a configuration with its overrides applied.
+        input_model: as for `tune`.
+        output_model: as for `tune`.
+        verbosity: as for `tune`.
+        keep_failed: as for `tune`.
         command: how the run was started, for the report.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -130,11 +117,11 @@ def run_tune(
         stages.say(f"warning: {warning}")
     with stages.stage("read and prepare the model"):
         destination = plan_destination(output_model, input_model, config.formats)
-        source = _read(input_model, config)
+        source = read_source(input_model, config)
     with stages.stage("list the images"):
         data = load_data(config, source.signature, progress=stages.shown)
         _announce(stages, source, data)
-    found = _search(config, source, data, stages)
+    found = search(config, source, data, stages)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
@@ -147,90 +134,27 @@ def run_tune(
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
             )
-        context = _context(config, source, data, found, stages, command, started_at)
-        return _conclude(verification, context, destination, staged, folder, keep_failed, stages)
+        context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
+        return _conclude(
+            verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
+        )
 
 
-def _read(path: Path, config: Config) -> _Source:
-    model = load_model(path)
-    require_float(model, path)
-    pipeline = build_pipeline(config.calibration_data().transform)
-    signature = read_signature(model, path, transposed=pipeline.layout() == "NCHW")
-    prepared = prepare(model, signature, image_shape=pipeline.output_shape())
-    inventory = take_inventory(prepared, PORTABLE)
-    names = [(operator.name, operator.op_type) for operator in inventory.quantizable]
-    warnings = tuple(f"{entry} means no operator that can be int8" for entry in config.unmatched_patterns(names))
-    return _Source(path, sha256_of_file(path), signature, prepared, inventory, warnings)
-
-
-def _announce(stages: Stages, source: _Source, data: Data) -> None:
+def _announce(stages: Stages, source: Source, data: Data) -> None:
     stages.say(
-        f"{source.path.name}: opset {source.signature.opset}, {len(source.inventory.quantizable)} operators can be int8, "
-        f"{source.inventory.weighted_count()} of them with weights"
+        f"{source.path.name}: opset {source.signature.opset}, {len(source.inventory.quantizable)} operators "
+        f"can be int8, {source.inventory.weighted_count()} of them with weights"
     )
-    stages.say(f"{len(data.calibration.images)} images to calibrate on, {len(data.evaluation.images)} others to judge")
+    stages.say(
+        f"{len(data.calibration.images)} images to calibrate on, {len(data.evaluation.images)} others to "
+        "judge"
+    )
     for warning in (*source.warnings, *data.warnings):
         stages.say(f"warning: {warning}")
 
 
-def _search(config: Config, source: _Source, data: Data, stages: Stages) -> EngineResult:
-    """Measures the ranges, then lets the engine tune."""
-    from calibration.progress import track
-
-    threads = config.thread_count
-    tensors = list(dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors))
-    batches = track(
-        data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown
-    )
-    with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
-    ranges = RangeTable(
-        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
-    )
-    task = Task(
-        model=source.prepared,
-        inventory=source.inventory,
-        ranges=ranges,
-        target=PORTABLE,
-        loader=data.calibration,
-        judge=AccuracyJudge(data.evaluation, config.criterion, threads=threads),
-        divergence=CalibrationDivergence(
-            source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
-        ),
-        progress=stages.shown,
-    )
-
-    def announce(trial: Trial) -> None:
-        verb = "meets" if trial.met else "misses"
-        stages.say(
-            f"trial {trial.number}: {trial.description}: {config.criterion.metric_label} {trial.accuracy:.2%}, "
-            f"{verb} the criterion"
-        )
-
-    with stages.stage("tune"):
-        return engine.tune(task, _options(config, source.inventory, stages), announce)
-
-
-def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOptions:
-    restrictions = {
-        re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
-        for operator in inventory.quantizable
-    }
-    return EngineOptions(
-        criterion=config.criterion,
-        strategy=config.tuning.strategy.name,
-        max_trials=config.tuning.exit_policy.max_trials,
-        timeout_s=config.tuning.exit_policy.timeout,
-        seed=config.seed,
-        calibration_samples=config.calibration_count,
-        op_wise={name: allowed for name, allowed in restrictions.items() if allowed},
-        workspace=config.tuning.workspace.path,
-        verbose=stages.verbosity == "verbose",
-    )
-
-
 def _write(
-    found: EngineResult, folder: Path, destination: Destination, source: _Source, config: Config
+    found: EngineResult, folder: Path, destination: Destination, source: Source, config: Config
 ) -> dict[Format, Path]:
     """Writes the accepted model in each format into the staging folder."""
     spellings = {"QDQ": lambda: found.model, "QOperator": lambda: to_qoperator(found.model)}
@@ -238,13 +162,22 @@ def _write(
     for kind, final in destination.models.items():
         model = spellings[kind]()
         staged[kind] = folder / final.name
-        facts = provenance(model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name)
+        facts = provenance(
+            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name
+        )
         save_model(model, staged[kind], facts | {"quantize.format": kind})
     return staged
 
 
 def _context(
-    config: Config, source: _Source, data: Data, found: EngineResult, stages: Stages, command: Sequence[str], started_at: str
+    config: Config,
+    source: Source,
+    data: Data,
+    found: EngineResult,
+    *,
+    stages: Stages,
+    command: Sequence[str],
+    started_at: str,
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
     return RunContext(
@@ -266,7 +199,7 @@ def _context(
         stages_s=stages.times_s,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *source.warnings, *data.warnings),
+        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings),
     )
 
 
@@ -275,9 +208,9 @@ def _conclude(
     context: RunContext,
     destination: Destination,
     staged: Mapping[Format, Path],
-    folder: Path,
+    *,
     keep_failed: bool,
-    stages: Stages,
+    quiet: bool,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators)
@@ -285,16 +218,17 @@ def _conclude(
     kept = staged if verdict.passed or keep_failed else {}
     verification = _at_final_names(verification, final.models)
     report = build_report(verification, context)
+    (folder,) = {path.parent for path in staged.values()}
     draft = folder / final.report.name
     atomic_write_text(draft, report_text(report))
     moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
     move_into_place(moves)
-    if stages.shown:
+    if quiet:
+        print(verdict.sentence)
+    else:
         show(verification, context.criterion, verdict)
         for target in moves.values():
             print(f"wrote {target}")
-    else:
-        print(verdict.sentence)
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
 

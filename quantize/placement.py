@@ -9,16 +9,34 @@ import onnx
 
 from quantize.graph import GraphIndex
 from quantize.operators import Inventory, Operator
+from quantize.target import MOVEMENT_OPERATORS
 
-# ONNX Runtime makes integers of these when they stand between a DequantizeLinear and a QuantizeLinear, of
-# constant float weights too (measured: KL 0.17 instead of 0.02 on MobileNetV2), although they were left in fp32.
-_SELF_QUANTIZED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat"}) | {
-    "GlobalAveragePool",
-    "AveragePool",
-    "Sigmoid",
-    "LeakyRelu",
-    "Softmax",
-}
+# ONNX Runtime makes integers of these when they stand between a DequantizeLinear and a QuantizeLinear,
+# although they were left in fp32, and quantizes their constant weights for it (measured on MobileNetV2: KL
+# 0.17 instead of 0.02).
+_SELF_QUANTIZED = frozenset(
+    {
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Mul",
+        "Concat",
+        "GlobalAveragePool",
+        "AveragePool",
+        "Sigmoid",
+        "LeakyRelu",
+        "Softmax",
+        "Where",
+    }
+)
+
+# Of these also where no QuantizeLinear follows, if both operands are dequantized.
+_PRODUCTS = frozenset({"MatMul", "Gemm"})
+
+# It moves Q and DQ through these.
+_LOOKED_THROUGH = MOVEMENT_OPERATORS | {"Slice", "Gather", "Expand", "Resize", "Tile", "Split"}
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
@@ -32,8 +50,10 @@ class Placement:
         integer_made: the quantized tensors that an integer kernel makes; their float value never exists.
         movement: names of data-movement operators that work on 8-bit data.
         tied: quantized tensor -> the tensor whose scale and zero point it shares.
-        barriers: quantized tensors made by a float operator that reads dequantized data, and that ONNX Runtime
-            would make an integer of.
+        barriers: quantized tensors made by a float operator that reads dequantized data, and that ONNX
+            Runtime would make an integer of.
+        products: names of float matrix products of two dequantized tensors, of which it would do so without a
+            QuantizeLinear behind them.
     """
 
     quantized: frozenset[str]
@@ -41,6 +61,7 @@ class Placement:
     movement: frozenset[str]
     tied: Mapping[str, str]
     barriers: frozenset[str]
+    products: frozenset[str]
 
 
 def place(graph: onnx.GraphProto, inventory: Inventory, chosen: Mapping[str, Operator]) -> Placement:
@@ -72,22 +93,41 @@ def place(graph: onnx.GraphProto, inventory: Inventory, chosen: Mapping[str, Ope
             made.add(result)
             tied[result] = tied.get(source, source)
     frozen, made_frozen = frozenset(quantized), frozenset(made)
-    return Placement(frozen, made_frozen, frozenset(moving), tied, _barriers(graph, chosen, frozen, made_frozen))
+    barriers, products = _self_quantized(graph, chosen, frozen, made_frozen)
+    return Placement(frozen, made_frozen, frozenset(moving), tied, barriers, products)
 
 
-def _barriers(
+def _self_quantized(
     graph: onnx.GraphProto, chosen: Mapping[str, Operator], quantized: frozenset[str], made: frozenset[str]
-) -> frozenset[str]:
-    """The quantized results of float operators whose data comes out of a DequantizeLinear."""
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The results and the names of the float operators that ONNX Runtime would make integers of.
+
+    It pushes DequantizeLinear down and QuantizeLinear up through data movement, and drops a Relu or Clip
+    before a QuantizeLinear, so these are looked through.
+    """
     index = GraphIndex(graph)
-    found: set[str] = set()
+    dequantized = set(made)
+    results: set[str] = set()
+    products: set[str] = set()
     for node in graph.node:
-        if node.op_type not in _SELF_QUANTIZED or node.name in chosen or made.isdisjoint(node.input):
+        if node.op_type in _LOOKED_THROUGH and not dequantized.isdisjoint(node.input[:1]):
+            dequantized.update(node.output)
+        if node.op_type not in _SELF_QUANTIZED or node.name in chosen or dequantized.isdisjoint(node.input):
             continue
-        pending = [node.output[0]]
-        while pending:
-            tensor = pending.pop()
-            if tensor in quantized:
-                found.add(tensor)
-            pending.extend(n.output[0] for n in index.readers(tensor) if n.op_type in _ACTIVATIONS)
-    return frozenset(found)
+        if node.op_type in _PRODUCTS and dequantized.issuperset(node.input[:2]):
+            products.add(node.name)
+        results.update(_quantized_behind(node.output[0], index, quantized))
+    return frozenset(results - made), frozenset(products)
+
+
+def _quantized_behind(tensor: str, index: GraphIndex, quantized: frozenset[str]) -> set[str]:
+    """The quantized tensors that follow from `tensor` without arithmetic, itself included."""
+    found, pending = set(), [tensor]
+    while pending:
+        name = pending.pop()
+        if name in quantized:
+            found.add(name)
+        for reader in index.readers(name):
+            if reader.op_type in _LOOKED_THROUGH | _ACTIVATIONS and name == reader.input[0]:
+                pending.extend(reader.output)
+    return found

@@ -1,8 +1,8 @@
 """Brings an fp32 model into the form that the rest works on, and proves that it still computes the same.
 
-After `prepare`: opset 13 or newer (per-channel `DequantizeLinear` needs its `axis`), BatchNorm and constants
-folded, every node and tensor named once, initializers no longer listed as inputs, spatial means spelled
-`GlobalAveragePool`.
+After `prepare`: an opset from 13 (per-channel `DequantizeLinear` needs its `axis`) to 27, BatchNorm and
+constants folded, every node named once, initializers no longer listed as inputs, spatial means spelled
+`GlobalAveragePool`, types and shapes inferred.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ import onnx
 from onnx import version_converter
 
 from quantize.errors import EngineError, InputError
-from quantize.graph import GraphIndex, attribute, opset_of, tensor_names, unique_name
+from quantize.graph import (
+    GraphIndex,
+    attribute,
+    opset_of,
+    tensor_names,
+    unique_name,
+    without_dead_nodes,
+)
 from quantize.model import Signature
 from quantize.session import make_session, outputs
 
 MINIMUM_OPSET = 13
+# ONNX Runtime 1.32 runs float operators of opset 28, but has no `QuantizeLinear` of it (tried).
+MAXIMUM_OPSET = 27
 
 # Images that the check runs on, and the seed that makes them.
 _CHECK_IMAGE_COUNT = 2
@@ -30,31 +39,46 @@ _CHECK_SEED = 20190113
 # their range. A real mistake moves them by their whole range.
 _CHECK_TOLERANCE_FRACTION = 1e-3
 
+# Statistics for training, a mask, and indices: exporters list them whether they are used or not.
+_OPTIONAL_OUTPUTS = frozenset({"BatchNormalization", "Dropout", "MaxPool"})
+
 # What stands for an open spatial extent when only the model is known; every ImageNet network takes it.
 _DEFAULT_EXTENT = 224
 
 
-def prepare(model: onnx.ModelProto, signature: Signature, *, image_shape: tuple[int, ...] | None = None) -> onnx.ModelProto:
+def prepare(
+    model: onnx.ModelProto, signature: Signature, *, image_shape: tuple[int, ...] | None = None
+) -> onnx.ModelProto:
     """Returns an equivalent model that is ready to be quantized; the argument is left alone.
 
     Args:
         model: a checked fp32 classifier of any opset.
         signature: what `read_signature` found.
-        image_shape: extents of one preprocessed image without the batch axis, for models that leave them open.
+        image_shape: extents of one preprocessed image without the batch axis, for models that leave them
+            open.
 
     Raises:
-        InputError: the opset cannot be raised to 13.
+        InputError: the opset cannot be converted.
         EngineError: the prepared model does not reproduce the original's outputs.
     """
     original = onnx.ModelProto()
     original.CopyFrom(model)
     drop_initializer_inputs(original.graph)
-    prepared = fold(raise_opset(original))
+    # ONNX Runtime refuses equal names, and folding reports operators by theirs.
+    name_everything(original.graph)
+    drop_dead_nodes(original.graph)
+    drop_unread_outputs(original.graph)
+    prepared = infer_types(fold(convert_opset(original)))
     means_to_global_pools(prepared)
     name_everything(prepared.graph)
     drop_unused_imports(prepared)
     difference = _relative_difference(original, prepared, signature, image_shape)
-    if not difference <= _CHECK_TOLERANCE_FRACTION:
+    if np.isnan(difference):
+        raise EngineError(
+            "the model's outputs on random images are not finite, or changed their shape while it was "
+            "prepared; check that it works in fp32"
+        )
+    if difference > _CHECK_TOLERANCE_FRACTION:
         raise EngineError(
             f"preparing the model changed its outputs by {difference:.2%} of their range (opset "
             f"{opset_of(model)} -> {opset_of(prepared)}); export it again with opset {MINIMUM_OPSET} or newer"
@@ -63,35 +87,55 @@ def prepare(model: onnx.ModelProto, signature: Signature, *, image_shape: tuple[
 
 
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
-    """Takes initializers out of the list of inputs (IR < 4 requires them there), so that they can be folded."""
+    """Takes initializers out of the inputs, where IR < 4 requires them, so that they can be folded."""
     names = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.input if value.name not in names]
     del graph.input[:]
     graph.input.extend(kept)
 
 
-def raise_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Converts a model to opset 13 if it is older; `DequantizeLinear` has its `axis` from 13 on.
+def drop_dead_nodes(graph: onnx.GraphProto) -> None:
+    """Drops what the output does not depend on; a dead reader would keep a Relu from being absorbed."""
+    kept = without_dead_nodes(graph.node, frozenset(value.name for value in graph.output))
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def drop_unread_outputs(graph: onnx.GraphProto) -> None:
+    """Drops optional outputs that nobody reads; they keep an operator from being folded, or an integer."""
+    index = GraphIndex(graph)
+    for node in graph.node:
+        while node.op_type in _OPTIONAL_OUTPUTS and len(node.output) > 1:
+            if node.output[-1] in index.outputs or index.readers(node.output[-1]):
+                break
+            del node.output[-1]
+
+
+def convert_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Converts a model to the nearest opset from 13 to 27; most are there already and stay as they are.
 
     Raises:
         InputError: onnx's converter has no rule for an operator of this model.
     """
     # Initializers that are not inputs need IR 4; the converter keeps the version it is given.
     model.ir_version = max(model.ir_version, 7)
-    if opset_of(model) >= MINIMUM_OPSET:
+    wanted = min(max(opset_of(model), MINIMUM_OPSET), MAXIMUM_OPSET)
+    if opset_of(model) == wanted:
         return model
     try:
-        return version_converter.convert_version(model, MINIMUM_OPSET)
+        return version_converter.convert_version(model, wanted)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f"--input_model: opset {opset_of(model)} cannot be raised to {MINIMUM_OPSET} ({cause}); "
-            f"export the model with opset {MINIMUM_OPSET} or newer"
+            f"--input_model: opset {opset_of(model)} cannot be converted to {wanted} ({cause}); "
+            f"export the model with an opset from {MINIMUM_OPSET} to {MAXIMUM_OPSET}"
         ) from error
 
 
 def fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Folds BatchNorm, constants and no-ops with ONNX Runtime's basic level, which emits standard operators only.
+    """Folds BatchNorm, constants and no-ops with ONNX Runtime's basic level.
+
+    It emits standard operators only, unlike the levels above it.
 
     Raises:
         EngineError: ONNX Runtime refuses the model.
@@ -100,6 +144,11 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
         path = Path(folder) / "folded.onnx"
         make_session(model, threads=1, optimization="basic", optimized_path=path)
         return onnx.load(path)
+
+
+def infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Adds element types and shapes of the inner tensors, which ONNX Runtime leaves out of what it writes."""
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def means_to_global_pools(model: onnx.ModelProto) -> None:
@@ -111,6 +160,7 @@ def means_to_global_pools(model: onnx.ModelProto) -> None:
     graph = model.graph
     index = GraphIndex(graph)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in [*graph.value_info, *graph.input]}
+    taken = tensor_names(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4 or _axes(node, index) != (2, 3):
@@ -119,7 +169,7 @@ def means_to_global_pools(model: onnx.ModelProto) -> None:
         if attribute(node, "keepdims", 1):
             nodes.append(onnx.helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name))
             continue
-        pooled = f"{node.output[0]}_pooled"
+        pooled = unique_name(f"{node.output[0]}_pooled", taken)
         nodes.append(onnx.helper.make_node("GlobalAveragePool", node.input[:1], [pooled], node.name))
         nodes.append(onnx.helper.make_node("Flatten", [pooled], node.output, f"{node.name}_flatten", axis=1))
     del graph.node[:]
@@ -128,11 +178,11 @@ def means_to_global_pools(model: onnx.ModelProto) -> None:
 
 def name_everything(graph: onnx.GraphProto) -> None:
     """Gives every node a name of its own; the engine and the report speak of operators by name."""
-    taken = tensor_names(graph)
+    taken = tensor_names(graph) | {node.name for node in graph.node}
     seen: set[str] = set()
     for position, node in enumerate(graph.node):
         if not node.name or node.name in seen:
-            node.name = unique_name(f"{node.op_type}_{position}", taken | seen)
+            node.name = unique_name(f"{node.op_type}_{position}", taken)
         seen.add(node.name)
 
 
@@ -145,7 +195,7 @@ def drop_unused_imports(model: onnx.ModelProto) -> None:
 
 
 def _axes(node: onnx.NodeProto, index: GraphIndex) -> tuple[int, ...] | None:
-    """The axes that a ReduceMean of rank-4 input reduces, counted from the front (opset 18 made them an input)."""
+    """The axes that a ReduceMean of rank 4 reduces, from the front; opset 18 made them an input."""
     axes: Any = attribute(node, "axes", None)
     if axes is None and len(node.input) > 1:
         value = index.array(node.input[1])
@@ -167,7 +217,7 @@ def _relative_difference(
     batch = signature.batch or _CHECK_IMAGE_COUNT
     images = np.random.default_rng(_CHECK_SEED).normal(size=(batch, *image_shape)).astype(np.float32)
     old, new = (outputs(make_session(model, threads=1), images) for model in (before, after))
-    if old.shape != new.shape:
+    if old.shape != new.shape or not (np.all(np.isfinite(old)) and np.all(np.isfinite(new))):
         return float("nan")
     spread = float(np.ptp(old)) or 1.0
     return float(np.max(np.abs(old - new))) / spread

@@ -12,7 +12,9 @@ PROJECT = "quantize-pipeline"
 _PACKAGES = ("neural-compressor", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "pillow")
 
 
-def provenance(model: onnx.ModelProto, *, input_sha256: str, config_sha256: str, target: str) -> dict[str, str]:
+def provenance(
+    model: onnx.ModelProto, *, input_sha256: str, config_sha256: str, target: str
+) -> dict[str, str]:
     """Returns the metadata of a result: what the model carried already, and ours under `quantize.`.
 
     Nothing in it depends on the time, the place or the machine, so that equal runs give equal bytes.
@@ -24,12 +26,17 @@ def provenance(model: onnx.ModelProto, *, input_sha256: str, config_sha256: str,
         "quantize.config_sha256": config_sha256,
         "quantize.target": target,
     }
-    return kept | ours | {f"quantize.package.{name}": importlib.metadata.version(name) for name in _PACKAGES}
+    return kept | ours | {f"quantize.package.{name}": _version(name) for name in _PACKAGES}
 
 
 def project_version() -> str:
-    """The installed version of this project; "unknown" where it runs from a checkout that is not installed."""
+    """The installed version of this project; "unknown" where its checkout runs without being installed."""
+    return _version(PROJECT)
+
+
+def _version(package: str) -> str:
+    """A package may be there under another name (`opencv-python` for the headless one), or not at all."""
     try:
-        return importlib.metadata.version(PROJECT)
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"

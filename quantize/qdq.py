@@ -1,8 +1,7 @@
 """Writes the QDQ form of an integer model: `QuantizeLinear`/`DequantizeLinear` pairs around float operators.
 
 For every quantized tensor `real ≈ (q - zero_point) · scale` (ONNX `QuantizeLinear`). Activations are uint8
-with one scale per tensor; weights are int8, symmetric, with one scale per output channel; biases are int32
-with `scale = activation scale · weight scale`, as integer convolutions accumulate them.
+with one scale per tensor; weights and biases are as in `quantize.weights`.
 
 Written by us and not by the engine, whose writer casts weights without clipping, takes a scale of exactly 1
 for a degenerate one, quantizes the scores, and leaves Add in fp32 in this form.
@@ -19,22 +18,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantize.errors import EngineError
-from quantize.graph import GraphIndex, attribute, tensor_names, unique_name
-from quantize.operators import Inventory, Operator
+from quantize.graph import GraphIndex, tensor_names, tensors_read, unique_name
+from quantize.operators import Inventory, Operator, clip_bounds
 from quantize.placement import Placement, place
+from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
-
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
-
-_INT32_LIMIT = float((1 << 31) - 1)
-
-
-@dataclass(frozen=True)
-class ActivationScale:
-    """Quantization of one activation tensor to uint8: `real = (q - zero_point) · scale`."""
-
-    scale: float
-    zero_point: int
+from quantize.weights import FloatArray, quantize_parameters
 
 
 @dataclass(frozen=True)
@@ -54,40 +43,17 @@ def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: 
     """Returns the QDQ model that `plan` describes; the argument is left alone.
 
     Raises:
-        EngineError: a tensor of an integer operator has no scale.
+        EngineError: a tensor of an integer operator has no scale, or an operator cannot be an integer.
     """
     chosen = {name: operator for name, operator in inventory.by_name().items() if name in plan.operators}
+    unknown = sorted(plan.operators.keys() - chosen.keys())
+    if unknown:
+        raise EngineError(f"operator {unknown[0]!r} cannot be an integer operator of this model")
     placement = place(model.graph, inventory, chosen)
     missing = sorted(placement.quantized - placement.tied.keys() - plan.scales.keys())
     if missing:
         raise EngineError(f"no range was measured for tensor {missing[0]!r} ({len(missing)} in all)")
     return _Writer(model, plan, target, chosen, placement).write()
-
-
-def quantize_weights(
-    weights: FloatArray, limit: int, axis: int | None, least_scale: FloatArray | None = None
-) -> tuple[np.ndarray[Any, np.dtype[np.int8]], FloatArray]:
-    """Rounds weights to symmetric integers in [-limit, limit].
-
-    Args:
-        weights: any rank.
-        limit: largest magnitude; 64 for 7 bits, 127 for 8.
-        axis: output channel axis for one scale per channel, None for one scale in all.
-        least_scale: lower bounds of the scales, same shape as they; keeps int32 biases in range.
-
-    Returns:
-        int8 weights of the same shape and float32 scales, [channels] or a scalar.
-    """
-    axes = None if axis is None else tuple(other for other in range(weights.ndim) if other != axis)
-    largest = np.abs(weights).max(axis=axes).astype(np.float64)
-    scale = (largest / limit).astype(np.float32)
-    if least_scale is not None:
-        scale = np.maximum(scale, least_scale.astype(np.float32))
-    # A channel of zeros has no scale of its own; any serves, because all its integers are zero.
-    scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1.0)).astype(np.float32)
-    spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-    rounded = np.rint(weights.astype(np.float64) / spread)
-    return np.clip(rounded, -limit, limit).astype(np.int8), scale
 
 
 @dataclass
@@ -106,11 +72,18 @@ class _Writer:
     def __post_init__(self) -> None:
         self.index = GraphIndex(self.model.graph)
         self.taken = tensor_names(self.model.graph)
+        self.node_names = {node.name for node in self.model.graph.node}
+        by_name = {node.name: node for node in self.model.graph.node}
+        self.activations = {
+            operator.output: by_name[operator.activation]
+            for operator in self.chosen.values()
+            if operator.activation is not None
+        }
 
     def write(self) -> onnx.ModelProto:
         for value in self.model.graph.input:
             self._pair(value.name)
-        absorbed = {operator.activation for operator in self.chosen.values()}
+        absorbed = {node.name for node in self.activations.values()}
         for node in self.model.graph.node:
             if node.name in absorbed:
                 continue
@@ -126,13 +99,13 @@ class _Writer:
         graph = result.graph
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for name in tensors_read(node)} | self.index.outputs
         graph.initializer.extend(t for t in self.model.graph.initializer if t.name in used)
         graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
         return result
 
     def _name(self, wanted: str, owner: str = "tensor") -> str:
-        """The new tensor name for what `owner` calls `wanted`; the same answer each time, used by nothing else."""
+        """The new tensor name for what `owner` calls `wanted`: always the same, and nobody else's."""
         key = (owner, wanted)
         if key not in self.names:
             self.names[key] = unique_name(wanted, self.taken)
@@ -147,13 +120,34 @@ class _Writer:
         """The name under which an integer operator's float result is written, before its Q/DQ pair."""
         return self._name(f"{tensor}_raw") if tensor in self.index.outputs else tensor
 
-    def _scale_names(self, tensor: str) -> list[str]:
+    def _scale(self, tensor: str) -> ActivationScale:
+        """The scale of a quantized tensor; it never reaches beyond the Relu or Clip that it stands for."""
         source = self.placement.tied.get(tensor, tensor)
         entry = self.plan.scales[source]
+        activation = self.activations.get(source)
+        bounds = None if activation is None else clip_bounds(activation, self.index)
+        return entry if bounds is None else entry.within(*bounds)
+
+    def _scale_names(self, tensor: str) -> list[str]:
+        source = self.placement.tied.get(tensor, tensor)
+        entry = self._scale(tensor)
         return [
-            self._constant(f"{source}_scale", np.float32(entry.scale)),
-            self._constant(f"{source}_zero_point", np.uint8(entry.zero_point)),
+            self._constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
+            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=np.uint8)),
         ]
+
+    def _append(self, op_type: str, inputs: list[str], output: str) -> None:
+        name = unique_name(f"{output}_{op_type}", self.node_names)
+        self.nodes.append(helper.make_node(op_type, inputs, [output], name))
+
+    def _fence(self, tensor: str, wanted: str) -> str:
+        """Copies a float tensor, so that ONNX Runtime cannot make an integer of an operator left in fp32.
+
+        A Max of one operand is a copy that no optimizer removes.
+        """
+        fenced = self._name(wanted, "fence")
+        self._append("Max", [tensor], fenced)
+        return fenced
 
     def _pair(self, tensor: str) -> None:
         """Appends the Q/DQ pair of a quantized tensor, right behind what made it."""
@@ -161,18 +155,10 @@ class _Writer:
             return
         raw = self._raw(tensor) if tensor in self.placement.integer_made else tensor
         if tensor in self.placement.barriers:
-            # Without it ONNX Runtime would make an integer operator of what was left in fp32. A Max of one operand
-            # is a copy that no optimizer removes.
-            fenced = self._name(f"{tensor}_float")
-            self.nodes.append(helper.make_node("Max", [raw], [fenced], f"{tensor}_float_barrier"))
-            raw = fenced
+            raw = self._fence(raw, f"{tensor}_float")
         quantized, scales = self._name(f"{tensor}_quantized"), self._scale_names(tensor)
-        self.nodes.append(helper.make_node("QuantizeLinear", [raw, *scales], [quantized], f"{tensor}_QuantizeLinear"))
-        self.nodes.append(
-            helper.make_node(
-                "DequantizeLinear", [quantized, *scales], [self._dequantized(tensor)], f"{tensor}_DequantizeLinear"
-            )
-        )
+        self._append("QuantizeLinear", [raw, *scales], quantized)
+        self._append("DequantizeLinear", [quantized, *scales], self._dequantized(tensor))
 
     def _dequantized(self, tensor: str) -> str:
         if tensor in self.index.outputs and tensor in self.placement.integer_made:
@@ -187,6 +173,8 @@ class _Writer:
         for position, name in enumerate(node.input):
             if name in self.placement.quantized and (moves or name in self.placement.integer_made):
                 copy.input[position] = self._dequantized(name)
+        if node.name in self.placement.products:
+            copy.input[0] = self._fence(copy.input[0], f"{node.name}_float")
         if moves:
             copy.output[0] = self._raw(node.output[0])
         return copy
@@ -205,54 +193,33 @@ class _Writer:
 
     def _weights(self, node: onnx.NodeProto, copy: onnx.NodeProto, operator: Operator) -> None:
         """Replaces the weights and the bias of `copy` by dequantized integers."""
-        weights, bias = self._float_parameters(node)
         if node.op_type == "Gemm":
-            _drop_attributes(copy, {"alpha", "beta"})  # folded into the parameters
-        channel_axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
-        axis = channel_axis if self.plan.operators[node.name] else None
-        data = self._scale_names(node.input[0])[0]
-        data_scale = np.float32(numpy_helper.to_array(self.constants[data]))
-        least = None if bias is None else np.abs(bias) / np.float64(data_scale) / _INT32_LIMIT
-        if least is not None and axis is None:
-            least = least.max()
-        limit = self.target.weight_limit(depthwise=operator.depthwise)
-        integers, scale = quantize_weights(weights, limit, axis, least)
-        copy.input[1] = self._dequantize(f"{node.name}_weight", integers, scale, np.int8, axis)
-        if bias is not None:
-            self._bias(copy, node, bias, np.float32(data_scale) * scale, axis)
-
-    def _bias(
-        self, copy: onnx.NodeProto, node: onnx.NodeProto, bias: FloatArray, scale: FloatArray, axis: int | None
-    ) -> None:
-        rounded = np.clip(np.rint(bias / scale.astype(np.float64)), -_INT32_LIMIT, _INT32_LIMIT)
-        bias_axis = None if axis is None else 0
-        copy.input[2] = self._dequantize(f"{node.name}_bias", rounded.astype(np.int32), scale, np.int32, bias_axis)
-
-    def _float_parameters(self, node: onnx.NodeProto) -> tuple[FloatArray, FloatArray | None]:
-        """Weights and bias [channels] in float32, with Gemm's factors multiplied in."""
-        weights = self.index.array(node.input[1])
-        bias = self.index.array(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        if weights is None:
-            raise EngineError(f"operator {node.name!r} has no constant weights")
-        if node.op_type == "Gemm":
-            weights = weights * np.float32(attribute(node, "alpha", 1.0))
-            if bias is not None:
-                channels = weights.shape[0 if attribute(node, "transB", 0) else 1]
-                bias = np.broadcast_to((bias * np.float32(attribute(node, "beta", 1.0))).reshape(-1), (channels,))
-        return weights.astype(np.float32), None if bias is None else bias.astype(np.float32)
+            _drop_attributes(copy, {"alpha", "beta"})  # they are multiplied into the integers
+        found = quantize_parameters(
+            node,
+            self.index,
+            data_scale=self._scale(node.input[0]).scale,
+            limit=self.target.weight_limit(depthwise=operator.depthwise),
+            per_channel=self.plan.operators[node.name],
+        )
+        copy.input[1] = self._dequantize(f"{node.name}_weight", found.weights, found.scale, found.axis)
+        if found.bias is not None:
+            bias_axis = None if found.axis is None else 0
+            copy.input[2] = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
 
     def _dequantize(
-        self, name: str, integers: np.ndarray[Any, Any], scale: FloatArray, kind: type, axis: int | None
+        self, name: str, integers: np.ndarray[Any, Any], scale: FloatArray, axis: int | None
     ) -> str:
         """Adds a constant with its `DequantizeLinear`; returns the name of the dequantized tensor."""
         inputs = [
             self._constant(f"{name}_quantized", integers, "parameter"),
             self._constant(f"{name}_scale", scale, "parameter"),
-            self._constant(f"{name}_zero_point", np.zeros(scale.shape, dtype=kind), "parameter"),
+            self._constant(f"{name}_zero_point", np.zeros(scale.shape, dtype=integers.dtype), "parameter"),
         ]
         output = self._name(f"{name}_dequantized", "parameter")
-        options = {} if axis is None else {"axis": axis}
-        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [output], f"{name}_DequantizeLinear", **options))
+        self._append("DequantizeLinear", inputs, output)
+        if axis is not None:
+            self.nodes[-1].attribute.append(helper.make_attribute("axis", axis))
         return output
 
 

@@ -77,7 +77,7 @@ _FILE_FLAGS = (
     Flag(
         name="workspace",
         group=_FILES,
-        help="keep the engine's files in this folder (default: temporary, removed)",
+        help="keep the model of every trial in this folder (default: none is kept)",
         parse=path,
         metavar="DIR",
         field="tuning.workspace.path",

@@ -1,4 +1,4 @@
-"""Our adaptor for the engine: it answers what can be quantized, and turns a tuning configuration into a model.
+"""Our adaptor for the engine: answers what can be quantized, and makes a model of a tuning configuration.
 
 The engine's own adaptor measures ranges again for every trial, cuts activations to 7 bits together with the
 weights, decides by the CPU it runs on, and cannot quantize Add in QDQ form. Ours gives it measured ranges and
@@ -69,11 +69,6 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         }
         return {"optypewise": type_wise, "opwise": op_wise, "recipes_ops": recipes, "block_wise": []}
 
-    def kept_in_fp32(self, tuning_space: Any) -> frozenset[str]:
-        """The names of the operators that the user's restrictions take out of the search."""
-        searched = {item.name[0] for item in tuning_space.query_items_by_quant_mode("static")}
-        return frozenset(o.name for o in self.task.inventory.quantizable if o.name not in searched)
-
     def quantize(self, tune_cfg: dict[str, Any], model: Any, data_loader: Any, q_func: Any = None) -> Any:
         """Writes the QDQ model of one tuning configuration.
 
@@ -100,11 +95,13 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
     ) -> dict[tuple[str, str], float]:
         """What the strategy mse_v2 orders operators by: the divergence that is left when each is replaced.
 
-        The engine's own measure builds inference sessions of its own (all cores, whole batches, so that models
-        of fixed batch size fail) and takes the squared error of the scores.
+        The engine's own measure builds inference sessions of its own (all cores, whole batches, so that
+        models of fixed batch size fail) and takes the squared error of the scores.
         """
         states = tune_cfg["op"]
-        return {operator: self.divergence({**states, operator: replace_cfgs[operator]}) for operator in ops_lst}
+        return {
+            operator: self.divergence({**states, operator: replace_cfgs[operator]}) for operator in ops_lst
+        }
 
     def write(self, plan: Plan) -> onnx.ModelProto:
         """The QDQ model of a plan; raises `DeadlineReached` when the tuning time is up."""
@@ -113,7 +110,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         return write_qdq(self.task.model, self.task.inventory, plan, self.task.target)
 
     def plan(self, states: Mapping[tuple[str, str], OperatorState]) -> tuple[Plan, tuple[str, ...]]:
-        """A tensor's range follows the rule of the operator that makes it, else of the first that reads it."""
+        """A tensor's range follows the rule of the operator that makes it, else of its first reader."""
         chosen: dict[str, bool] = {}
         rule_of: dict[str, str] = {}
         used: Counter[str] = Counter()

@@ -27,8 +27,7 @@ from quantize.errors import InputError
 _MAPPING = "onnx.mapping"
 _ENGINE_LOGGER = "neural_compressor"
 
-# Settings that change what importing the engine does: a LOGLEVEL that logging does not know makes it fail, the
-# others leave out the part that we need.
+# They make the engine leave out the part of itself that we need.
 _ENGINE_VARIABLES = ("INC_PT_ONLY", "INC_TF_ONLY")
 
 # With it the engine would spread trials over MPI ranks by a way of its own, past every record we keep.
@@ -68,7 +67,8 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[P
             _check_writable(workspace)
         for name in _ENGINE_VARIABLES:
             os.environ.pop(name, None)
-        os.environ["LOGLEVEL"] = "CRITICAL"  # for what it says while it is imported
+        # Read while it is imported; a value that `logging` does not know would make it fail.
+        os.environ["LOGLEVEL"] = "CRITICAL"
         stack.enter_context(_restored_globals())
         from neural_compressor.config import options
 
@@ -101,7 +101,9 @@ def _check_writable(workspace: Path) -> None:
             probe.write(b"\0")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InputError(f"--workspace {workspace}: cannot write there ({reason}); give another folder") from error
+        raise InputError(
+            f"--workspace {workspace}: cannot write there ({reason}); give another folder"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -149,14 +151,17 @@ def _onnx_mapping() -> Iterator[None]:
     module: Any = types.ModuleType(_MAPPING)
     kinds = [kind for kind in TensorProto.DataType.values() if kind != TensorProto.UNDEFINED]
     module.TENSOR_TYPE_TO_NP_TYPE = {kind: helper.tensor_dtype_to_np_dtype(kind) for kind in kinds}
-    module.NP_TYPE_TO_TENSOR_TYPE = {np.dtype(dtype): kind for kind, dtype in module.TENSOR_TYPE_TO_NP_TYPE.items()}
+    module.NP_TYPE_TO_TENSOR_TYPE = {
+        np.dtype(dtype): kind for kind, dtype in module.TENSOR_TYPE_TO_NP_TYPE.items()
+    }
+    package: Any = onnx
     previous = sys.modules.get(_MAPPING)
     sys.modules[_MAPPING] = module
-    onnx.mapping = module
+    package.mapping = module
     try:
         yield
     finally:
-        del onnx.mapping
+        del package.mapping
         if previous is None:
             del sys.modules[_MAPPING]
         else:

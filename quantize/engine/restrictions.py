@@ -1,8 +1,8 @@
 """Translates the user's restrictions per operator into what the engine really acts on.
 
-The engine takes every key for a regular expression, so that an operator called `block[0]/conv` cannot be named; it
-ignores keys that match nothing and values that it does not offer; and it takes the text "fp32" for the set of
-its letters.
+The engine takes every key for a regular expression, so that an operator called `block[0]/conv` cannot be
+named; it ignores keys that match nothing and values that it does not offer; and it takes the text "fp32" for
+the set of its letters.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _OFFERED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def translate(field: str, restrictions: Restrictions, names: Iterable[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def translate(
+    field: str, restrictions: Restrictions, names: Iterable[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Spells restrictions for the engine.
 
     Args:
@@ -54,15 +56,23 @@ def translate(field: str, restrictions: Restrictions, names: Iterable[str]) -> t
         if not matches:
             warnings.append(f"{field}: {pattern!r} matches no operator that can be int8, and had no effect")
             continue
-        lists = {part: _lists(settings) for part, settings in (parts or {}).items() if settings}
-        warnings.extend(f"{field}.{pattern}.{problem}" for problem in _problems(lists))
+        followed: dict[str, dict[str, list[str]]] = {}
+        for part, setting, values in _flattened(parts):
+            offered = _OFFERED.get(part, {}).get(setting, ())
+            if accepted := [value for value in values if value in offered]:
+                followed.setdefault(part, {})[setting] = accepted
+            else:
+                choice = f"offered are {', '.join(offered)}" if offered else "there is no such setting"
+                warnings.append(
+                    f"{field}.{pattern}.{part}.{setting}: {', '.join(values)} had no effect; {choice}"
+                )
         # The comment keeps apart two patterns that mean the same operators; the engine merges them in order.
-        spelled[f"(?#{position})" + "|".join(map(re.escape, matches))] = lists
+        spelled[f"(?#{position})" + "|".join(map(re.escape, matches))] = followed
     return spelled, tuple(warnings)
 
 
 def _matches(pattern: str, names: list[str]) -> list[str]:
-    """A name as it is written, else a regular expression, else a shell pattern (as the 1.x examples have them)."""
+    """A name as it is written, else a regular expression, else a shell pattern, as in the 1.x examples."""
     if pattern in names:
         return [pattern]
     try:
@@ -72,18 +82,10 @@ def _matches(pattern: str, names: list[str]) -> list[str]:
     return [n for n in names if expression.fullmatch(n)] or [n for n in names if fnmatchcase(n, pattern)]
 
 
-def _lists(settings: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Every setting as a list of accepted values; empty ones restrict nothing and are left out."""
-    lists = {key: list(value) if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
-    return {key: values for key, values in lists.items() if values and values != [None]}
-
-
-def _problems(parts: Mapping[str, Mapping[str, list[Any]]]) -> Iterable[str]:
-    for part, settings in parts.items():
-        for setting, values in settings.items():
-            offered = _OFFERED.get(part, {}).get(setting, ())
-            if not set(offered).intersection(map(str, values)):
-                yield (
-                    f"{setting}: {', '.join(map(str, values))} had no effect; "
-                    + (f"offered are {', '.join(offered)}" if offered else "there is no such setting")
-                )
+def _flattened(parts: Mapping[str, Any] | None) -> Iterable[tuple[str, str, list[str]]]:
+    """Part, setting and accepted values of each setting; empty ones restrict nothing and are left out."""
+    for part, settings in (parts or {}).items():
+        for setting, value in (settings or {}).items():
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if named := [str(one) for one in values if one is not None]:
+                yield part, setting, named

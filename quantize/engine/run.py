@@ -19,12 +19,15 @@ from quantize.operators import FloatOperator
 if TYPE_CHECKING:
     from quantize.engine.strategy import Recorder
 
-# The engine's own strategies that run with ONNX Runtime 1.32, and ours. The others cannot: mse breaks on Clip and
-# Relu, hawq_v2 needs gradients, tpe installs packages while it runs, random materialises 6^53 configurations.
+# The engine's own strategies that run with ONNX Runtime 1.32, and ours. The others cannot: mse breaks on Clip
+# and Relu, hawq_v2 needs gradients, tpe installs packages while it runs, random materialises 6^53
+# configurations.
 SUPPORTED_STRATEGIES = ("sensitivity", "basic", "bayesian", "exhaustive", "mse_v2", "conservative")
 
 # The engine compares accuracies without slack for rounding; `Criterion` allows this much.
 _ROUNDING_SLACK = 1e-12
+
+_MESSAGE_LIMIT_CHARACTERS = 300
 
 # The engine refuses 1; the largest float below it.
 _LARGEST_LOSS = math.nextafter(1.0, 0.0)
@@ -42,21 +45,26 @@ def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda tr
         The accepted model, or the most accurate one with `met` False if none was acceptable.
 
     Raises:
-        InputError: the strategy is unknown, the restrictions leave nothing to quantize, the workspace cannot be
-            written to, or the fp32 model is right on no image.
+        InputError: the strategy is unknown, the restrictions leave nothing to quantize, the workspace cannot
+            be written to, or the fp32 model is right on no image.
         EngineError: the engine failed.
     """
     if options.strategy not in SUPPORTED_STRATEGIES:
-        raise InputError(f"strategy {options.strategy!r} is not supported; use {', '.join(SUPPORTED_STRATEGIES)}")
+        raise InputError(
+            f"strategy {options.strategy!r} is not supported; use {', '.join(SUPPORTED_STRATEGIES)}"
+        )
     if not task.inventory.weighted_count():
-        raise InputError("the model has no Conv, Gemm or MatMul with constant fp32 weights; nothing can be quantized")
+        raise InputError(
+            "the model has no Conv, Gemm or MatMul with constant fp32 weights; nothing can be quantized"
+        )
     try:
         with contained(workspace=options.workspace, seed=options.seed, verbose=options.verbose):
             return _search(task, options, listener)
     except PipelineError:
         raise
-    except (Exception, SystemExit) as error:  # its helpers call exit(0), which would end the program as a success
-        cause = (str(error).strip().splitlines() or ["no message"])[0][:200]
+    except (Exception, SystemExit) as error:
+        # Helpers of the engine call exit(0), which would end the program as a success.
+        cause = " ".join(str(error).split())[:_MESSAGE_LIMIT_CHARACTERS] or "no message"
         raise EngineError(f"the tuning engine failed: {type(error).__name__}: {cause}") from error
 
 
@@ -65,10 +73,17 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
     from quantize.engine.strategy import Recorder
 
     operators = task.inventory.quantizable
-    recorder = Recorder(options.criterion, frozenset(o.name for o in operators if o.weighted), listener)
+    recorder = Recorder(
+        options.criterion, frozenset(o.name for o in operators if o.weighted), listener, options.workspace
+    )
     optype_wise, type_warnings = translate("optype_wise", options.optype_wise, (o.op_type for o in operators))
     op_wise, name_warnings = translate("op_wise", options.op_wise, (o.name for o in operators))
     strategy = _strategy(task, options, _settings(options, optype_wise, op_wise), recorder)
+    kept = _kept_in_fp32(strategy)
+    if not recorder.computes_integers(kept):
+        raise InputError(
+            "op_wise and optype_wise keep every weighted operator in fp32; nothing is left to quantize"
+        )
     try:
         strategy.traverse()
     except DeadlineReached:
@@ -81,7 +96,7 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
         trial=recorder.best_trial,
         trials=tuple(recorder.trials),
         baseline=float(strategy.baseline[0]),
-        fp32_operators=_left_in_fp32(task, options, recorder, strategy.adaptor.kept_in_fp32(strategy.tuning_space)),
+        fp32_operators=_left_in_fp32(task, options, recorder, kept),
         sensitivity=dict(recorder.sensitivity),
         stopped_by=recorder.stopped_by,
         warnings=type_warnings + name_warnings,
@@ -90,6 +105,7 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
 
 def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recorder) -> Any:
     """The engine's strategy object, wired to our adaptor."""
+    from neural_compressor.adaptor import FRAMEWORKS
     from neural_compressor.config import _Config
     from neural_compressor.model import Model
 
@@ -101,17 +117,29 @@ def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recor
     strategy_class = recorded(options.strategy)
     strategy_class.recorder = recorder
     strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
-    with _registered(adaptor_class):
-        return strategy_class(
-            model=Model(task.model, conf=settings),
-            conf=_Config(quantization=settings, benchmark=None, pruning=None, distillation=None, nas=None),
-            q_dataloader=task.loader,
-            eval_func=_Evaluator(task.judge),
-        )
+    # The table is put back by `contained`.
+    FRAMEWORKS.update(dict.fromkeys(("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"), adaptor_class))
+    return strategy_class(
+        model=Model(task.model, conf=settings),
+        conf=_Config(quantization=settings, benchmark=None, pruning=None, distillation=None, nas=None),
+        q_dataloader=task.loader,
+        eval_func=_Evaluator(task.judge),
+    )
+
+
+def _kept_in_fp32(strategy: Any) -> frozenset[str]:
+    """The names of the operators that the restrictions take out of the search."""
+    # The engine makes both when it starts, unless they are there; now it is not too late to complain.
+    strategy.capability = strategy.adaptor.query_fw_capability(strategy.model)
+    strategy.tuning_space = strategy.build_tuning_space(strategy.config)
+    searched = {item.name for item in strategy.tuning_space.query_items_by_quant_mode("static")}
+    return frozenset(
+        name for name, op_type in strategy.capability["opwise"] if (name, op_type) not in searched
+    )
 
 
 class _Evaluator:
-    """The evaluation function as an object: the engine refuses plain functions by scanning their source text."""
+    """The evaluation function as an object: the engine scans the source text of plain functions."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -123,30 +151,11 @@ class _Evaluator:
             raise EngineError(f"judging a model gave {accuracy}, which is not a fraction of the images")
         if self._is_baseline and accuracy == 0.0:
             raise InputError(
-                "the fp32 model is right on no evaluation image, so nothing can be proven: labels and model do not "
-                "fit, or the transforms are not the model's; check --label_path and the configuration's transform"
+                "the fp32 model is right on no evaluation image, so nothing can be proven: labels or "
+                "transforms do not fit the model; check --label_path and the configuration's transform"
             )
         self._is_baseline = False
         return accuracy
-
-
-class _registered:
-    """Makes the engine use our adaptor for ONNX models within the block."""
-
-    def __init__(self, adaptor_class: type) -> None:
-        self._adaptor_class = adaptor_class
-
-    def __enter__(self) -> None:
-        from neural_compressor.adaptor import FRAMEWORKS
-
-        self._frameworks = FRAMEWORKS
-        self._saved = dict(FRAMEWORKS)
-        for name in ("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"):
-            FRAMEWORKS[name] = self._adaptor_class
-
-    def __exit__(self, *_: object) -> None:
-        self._frameworks.clear()
-        self._frameworks.update(self._saved)
 
 
 def _settings(options: EngineOptions, optype_wise: dict[str, Any], op_wise: dict[str, Any]) -> Any:

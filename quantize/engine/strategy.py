@@ -6,6 +6,7 @@ import copy
 import time
 import types
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -16,6 +17,8 @@ from calibration.progress import track
 from quantize.criterion import Criterion
 from quantize.engine.adaptor import RefinedAdaptor
 from quantize.engine.types import Trial, TrialListener
+from quantize.files import atomic_write_bytes
+from quantize.model import serialize
 from quantize.ranges import EXTREME_RULES, HISTOGRAM_RULES
 
 _ALGORITHM = ("activation", "algorithm")
@@ -27,13 +30,16 @@ class Recorder:
     Attributes:
         trials: in order.
         best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
-            then the most accurate; before any met it, the most accurate with an integer weighted operator. The
-            earlier one wins a tie.
+            then the most accurate; before any met it, the most accurate with an integer weighted operator.
+            The earlier one wins a tie.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32.
         stopped_by: why the search ended, as in `EngineResult`.
     """
 
-    def __init__(self, criterion: Criterion, weighted: frozenset[str], listener: TrialListener) -> None:
+    def __init__(
+        self, criterion: Criterion, weighted: frozenset[str], listener: TrialListener, folder: Path | None
+    ) -> None:
+        self._folder = folder
         self.criterion = criterion
         self._weighted = weighted
         self._listener = listener
@@ -44,7 +50,9 @@ class Recorder:
         self.sensitivity: dict[str, float] = {}
 
     def add(self, trial: Trial, model: onnx.ModelProto) -> None:
-        """Keeps a finished trial."""
+        """Keeps a finished trial; its model too, as `trial-NNN.onnx`, where the user named a workspace."""
+        if self._folder is not None:
+            atomic_write_bytes(self._folder / f"trial-{trial.number:03d}.onnx", serialize(model))
         self.trials.append(trial)
         if self.best_trial is None or self._merit(trial) > self._merit(self.best_trial):
             self.best_trial, self.best_model = trial, model
@@ -121,9 +129,9 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
     The rules that need only the images' extremes come before those that need histograms, which cost a second
     pass; within each group the rule with the least KL divergence on calibration images comes first. If none
     meets the criterion, the most accurate of them is kept, every operator's harm is measured (the divergence
-    that disappears when it alone stays in fp32), and operators go back to fp32 one after another in that order,
-    until the criterion holds or no weighted operator would be left. Once a trial has met the criterion no operator
-    goes back, however much time there is: that would only be slower.
+    that disappears when it alone stays in fp32), and operators go back to fp32 one after another in that
+    order, until the criterion holds or no weighted operator would be left. Once a trial has met the criterion
+    no operator goes back, however much time there is: that would only be slower.
     """
 
     recorder: Recorder
@@ -135,7 +143,9 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         initial["calib_sampling_size"] = self.calib_sampling_size_lst[0]
         best, best_accuracy = initial, -1.0
         for group in (EXTREME_RULES, HISTOGRAM_RULES):
-            for candidate in self._ranked([self._with_rule(initial, rule) for rule in group if self._offers(rule)]):
+            for candidate in self._ranked(
+                [self._with_rule(initial, rule) for rule in group if self._offers(rule)]
+            ):
                 yield candidate
                 if self.last_tune_result[0] > best_accuracy:
                     best, best_accuracy = candidate, self.last_tune_result[0]
@@ -163,7 +173,11 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         """The configuration with `rule` wherever it is allowed."""
         changed = dict(configuration)
         for name, entry in configuration.items():
-            if isinstance(entry, OpTuningConfig) and entry.op_quant_mode == "static" and rule in self._options(name):
+            if (
+                isinstance(entry, OpTuningConfig)
+                and entry.op_quant_mode == "static"
+                and rule in self._options(name)
+            ):
                 changed[name] = copy.deepcopy(entry)
                 changed[name].kwargs = {**entry.kwargs, _ALGORITHM: rule}
         return changed
@@ -186,11 +200,17 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
 
     def _most_harmful_first(self, configuration: dict[Any, Any]) -> list[tuple[str, str]]:
         """The integer operators of a configuration, by how much divergence goes when each is left in fp32."""
-        integers = [n for n, e in configuration.items() if isinstance(e, OpTuningConfig) and e.op_quant_mode == "static"]
+        integers = [
+            n
+            for n, e in configuration.items()
+            if isinstance(e, OpTuningConfig) and e.op_quant_mode == "static"
+        ]
         full = self._divergence(configuration)
         shown = self.adaptor.task.progress
         for operator in track(integers, description="Measuring sensitivity", unit="operators", enabled=shown):
-            self.recorder.sensitivity[operator[0]] = full - self._divergence(self._without(configuration, operator))
+            self.recorder.sensitivity[operator[0]] = full - self._divergence(
+                self._without(configuration, operator)
+            )
         return sorted(integers, key=lambda operator: -self.recorder.sensitivity[operator[0]])
 
 

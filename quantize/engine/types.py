@@ -48,7 +48,8 @@ class EngineOptions:
         calibration_samples: how many images the ranges were measured on.
         optype_wise, op_wise: restrictions per operator type or name. A key is a name, or else a regular
             expression or a shell pattern for the whole name; the values are in the engine's own notation.
-        workspace: where the engine writes; None is a temporary folder that is removed.
+        workspace: keeps the engine's files and the model of every trial; None is a temporary folder that is
+            removed.
         verbose: let the engine's own log through.
     """
 
@@ -103,8 +104,8 @@ class Trial:
         number: from 1.
         accuracy: fraction of evaluation images that are right.
         decline: from fp32, a fraction, as the criterion measures it.
-        met: whether the criterion holds and at least one weighted operator is an integer; a model that is fp32
-            throughout loses nothing and proves nothing.
+        met: whether the criterion holds and at least one weighted operator is an integer; a model that is
+            fp32 throughout loses nothing and proves nothing.
         rules: range rules of its activations, most frequent first.
         per_channel: whether all its weights have one scale per output channel.
         fp32_operators: names of the quantizable operators that it left in fp32.
@@ -138,14 +139,14 @@ class EngineResult:
     """What tuning found.
 
     Attributes:
-        model: the accepted QDQ model; the most accurate one with an integer weighted operator if none was met.
+        model: the accepted QDQ model; if none was, the most accurate that has an integer weighted operator.
         met: as in `Trial`.
         trial: the trial that made it.
         trials: all of them, in order.
         baseline: accuracy of the fp32 model, a fraction.
         fp32_operators: every compute operator that is not an integer in `model`, and why.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
-        stopped_by: "criterion", "trials", "timeout" or "exhausted" (the strategy had nothing more to propose).
+        stopped_by: "criterion", "trials", "timeout", or "exhausted" when the strategy proposed no more.
         warnings: what was asked for and had no effect, a line each.
     """
 

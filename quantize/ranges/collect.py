@@ -29,6 +29,9 @@ Result = TypeVar("Result")
 # 2,048 bins resolve 1/8 of a uint8 step over the full range; Migacz (2017) uses the same number.
 BIN_COUNT = 2048
 
+# Below it, bins per unit do not fit float32, and nothing is lost by calling the tensor zero.
+_LEAST_SPAN = BIN_COUNT / float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Extremes:
@@ -72,12 +75,17 @@ def collect_extremes(
     Raises:
         EngineError: a tensor is not finite; the message names the first one in graph order.
     """
+    if not tensors:
+        return Extremes({}, {})
 
     def extremes(values: Mapping[str, Array]) -> list[tuple[float, float]]:
         found = [(float(values[name].min()), float(values[name].max())) for name in tensors]
         for name, pair in zip(tensors, found, strict=True):
             if not np.all(np.isfinite(pair)):
-                raise EngineError(f"tensor {name!r} of the fp32 model holds NaN or infinity on a calibration image")
+                raise EngineError(
+                    f"tensor {name!r} of the fp32 model holds NaN or infinity on a calibration image; check "
+                    "the transforms and the model"
+                )
         return found
 
     table = np.array(list(_each_image(model, tensors, batches, extremes, threads)), dtype=np.float32)
@@ -93,6 +101,8 @@ def collect_histograms(
 ) -> Histograms:
     """Runs the calibration images once more, within the bounds that the first pass found."""
     tensors = list(extremes.lows)
+    if not tensors:
+        return Histograms({})
 
     def histogram(values: Mapping[str, Array]) -> list[Counts]:
         return [_count(values[name], *extremes.bounds(name)) for name in tensors]
@@ -106,7 +116,7 @@ def collect_histograms(
 
 def _count(values: Array, low: float, high: float) -> Counts:
     """Counts per bin; a binning by multiplication is some ten times faster than `numpy.histogram`."""
-    if high <= low:
+    if high - low < _LEAST_SPAN:
         return np.bincount([0], weights=[values.size], minlength=BIN_COUNT).astype(np.int64)
     position = (values.reshape(-1) - np.float32(low)) * np.float32(BIN_COUNT / (high - low))
     bins = np.clip(position, 0, BIN_COUNT - 1).astype(np.int32)
@@ -120,7 +130,7 @@ def _each_image(
     reduce: Callable[[Mapping[str, Array]], Result],
     threads: int,
 ) -> Iterator[Result]:
-    """Yields `reduce` of every image's activations, in order; only a few images' activations exist at once."""
+    """Yields `reduce` of every image's activations, in order; those of a few images exist at once."""
     augmented, input_name = _with_outputs(model, tensors)
     session = make_session(augmented, threads=1)
     names = [value.name for value in session.get_outputs()]
@@ -145,7 +155,7 @@ def _model_batches(images: Array, model: onnx.ModelProto) -> Iterator[Array]:
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     repeat = max(dim.dim_value, 1)
     for position in range(len(images)):
-        yield np.repeat(images[position : position + 1], repeat, axis=0) if repeat > 1 else images[position : position + 1]
+        yield np.repeat(images[position : position + 1], repeat, axis=0)
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, str]:

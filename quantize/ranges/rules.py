@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from quantize.errors import EngineError
-from quantize.qdq import ActivationScale
 from quantize.ranges.collect import BIN_COUNT, Counts, Extremes, Histograms
+from quantize.scales import UINT8_LEVELS, ActivationScale, activation_scale
 
 Bounds = tuple[float, float]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 HistogramRule = Callable[[Counts, Bounds], Bounds]
 
-_UINT8_LEVELS = 255
-
-# Which quantile of the images' own extremes the range spans. 0.65 and the median tie on MobileNetV2
-# (KL 0.012 against 0.052 for absolute extremes): a minority of images with massive activations does not count.
+# Which quantile of the images' own extremes the range spans. 0.65 and the median tie on MobileNetV2 (KL 0.012
+# against 0.052 for absolute extremes): a minority of images with massive activations does not count.
 _EXTREME_QUANTILE = 0.65
 
 # Values outside the central 99.99 % saturate; the percentile that the engine's own calibrator defaults to.
@@ -42,11 +40,12 @@ def _percentile(counts: Counts, bounds: Bounds) -> Bounds:
 def _mse(counts: Counts, bounds: Bounds) -> Bounds:
     """Least mean squared error of rounding and saturation, searching each end in turn (two sweeps)."""
     centres = _centres(bounds)
-    low, high = bounds
-    for _ in range(2):
-        high = _best(lambda end: _squared_error(counts, centres, low, end), bounds[1])
-        low = _best(lambda end: _squared_error(counts, centres, end, high), bounds[0])
-    return low, high
+
+    def sweep(low: float) -> Bounds:
+        high = min(_shrunk(bounds[1]), key=lambda end: _squared_error(counts, centres, low, end))
+        return min(_shrunk(bounds[0]), key=lambda end: _squared_error(counts, centres, end, high)), high
+
+    return sweep(sweep(bounds[0])[0])
 
 
 def _kl(counts: Counts, bounds: Bounds) -> Bounds:
@@ -56,10 +55,8 @@ def _kl(counts: Counts, bounds: Bounds) -> Bounds:
     outermost bins, so that saturation counts as a change of the distribution.
     """
     centres = _centres(bounds)
-    shrinkage = min(
-        _SHRINKAGES, key=lambda fraction: (_divergence(counts, centres, bounds[0] * fraction, bounds[1] * fraction), -fraction)
-    )
-    return bounds[0] * float(shrinkage), bounds[1] * float(shrinkage)
+    candidates = zip(_shrunk(bounds[0]), _shrunk(bounds[1]), strict=True)
+    return min(candidates, key=lambda ends: _divergence(counts, centres, *ends))
 
 
 EXTREME_RULES = ("quantile", "minmax")
@@ -100,7 +97,10 @@ class RangeTable:
         if rule == "minmax":
             return self.extremes.bounds(tensor)
         if rule == "quantile":
-            return float(np.quantile(lows, 1.0 - _EXTREME_QUANTILE)), float(np.quantile(highs, _EXTREME_QUANTILE))
+            low = float(np.quantile(lows, 1.0 - _EXTREME_QUANTILE))
+            high = float(np.quantile(highs, _EXTREME_QUANTILE))
+            # A tensor that is zero for most images has no range of its own for them; the others decide.
+            return (low, high) if low < 0.0 or high > 0.0 else self.extremes.bounds(tensor)
         if rule not in _HISTOGRAM_RULES:
             raise EngineError(f"there is no range rule {rule!r}; known are {', '.join(RULES)}")
         if self._histograms is None:
@@ -108,39 +108,24 @@ class RangeTable:
         return _HISTOGRAM_RULES[rule](self._histograms.counts[tensor], self.extremes.bounds(tensor))
 
 
-def activation_scale(low: float, high: float) -> ActivationScale:
-    """The uint8 scale and zero point that span [low, high], widened to include zero.
-
-    `scale = (high - low) / 255`, `zero_point = round(-low / scale)`, as ONNX `QuantizeLinear` and gemmlowp
-    define them. Zero is exact, because padding and ReLU make so many of them. A tensor that is zero
-    everywhere gets scale 1.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32((high - low) / _UINT8_LEVELS)
-    if not scale >= np.finfo(np.float32).tiny:
-        return ActivationScale(1.0, 0)
-    return ActivationScale(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, _UINT8_LEVELS)))
-
-
 def _centres(bounds: Bounds) -> FloatArray:
     edges = np.linspace(*bounds, BIN_COUNT + 1)
     return (edges[:-1] + edges[1:]) / 2
 
 
-def _best(error: Callable[[float], float], end: float) -> float:
-    """The shrinkage of `end` with the least error; the widest wins a tie."""
-    errors = [error(end * fraction) for fraction in _SHRINKAGES]
-    return end * float(_SHRINKAGES[int(np.argmin(errors))])
+def _shrunk(end: float) -> list[float]:
+    """What the searches try for one end of the range, the widest first, so that it wins a tie."""
+    return [end * float(fraction) for fraction in _SHRINKAGES]
 
 
 def _rounded(centres: FloatArray, low: float, high: float) -> FloatArray:
     entry = activation_scale(low, high)
-    steps = np.clip(np.rint(centres / entry.scale) + entry.zero_point, 0, _UINT8_LEVELS)
+    steps: FloatArray = np.clip(np.rint(centres / entry.scale) + entry.zero_point, 0, UINT8_LEVELS)
     return (steps - entry.zero_point) * entry.scale
 
 
 def _squared_error(counts: Counts, centres: FloatArray, low: float, high: float) -> float:
-    return float(counts @ np.square(centres - _rounded(centres, low, high)))
+    return float(np.dot(counts, np.square(centres - _rounded(centres, low, high))))
 
 
 def _divergence(counts: Counts, centres: FloatArray, low: float, high: float) -> float:

@@ -1,0 +1,117 @@
+"""Rounds the weights and biases of weighted operators to integers.
+
+Weights are int8, symmetric, with one scale per output channel (or one in all); biases are int32 with
+`bias scale = activation scale · weight scale`, as integer convolutions accumulate them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from quantize.errors import EngineError
+from quantize.graph import GraphIndex, attribute
+
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+Int8Array = np.ndarray[Any, np.dtype[np.int8]]
+Int32Array = np.ndarray[Any, np.dtype[np.int32]]
+
+# Half of int32's range: the other half is for the products that are added to the bias. Each is below 2^15,
+# so that 32,768 of them fit, more than any layer in use sums up.
+_BIAS_LIMIT = float(1 << 30)
+
+_TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """The integers of one weighted operator.
+
+    Attributes:
+        weights: of the shape that the operator has them in.
+        scale: of the weights; [channels], or a scalar.
+        axis: output channel axis of the weights; None for a scalar scale.
+        bias: [channels], or None.
+        bias_scale: of the bias, same shape as `scale`.
+    """
+
+    weights: Int8Array
+    scale: FloatArray
+    axis: int | None
+    bias: Int32Array | None
+    bias_scale: FloatArray
+
+
+def quantize_parameters(
+    node: onnx.NodeProto, index: GraphIndex, *, data_scale: float, limit: int, per_channel: bool
+) -> Parameters:
+    """Rounds the weights and the bias of a Conv, Gemm or MatMul; Gemm's factors are multiplied in.
+
+    Args:
+        node: the operator.
+        index: of its graph.
+        data_scale: scale of the activation that it reads.
+        limit: largest magnitude of a weight.
+        per_channel: one scale per output channel.
+
+    Raises:
+        EngineError: the weights or the bias are not constant.
+    """
+    weights, bias = _float_parameters(node, index)
+    channel_axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
+    axis = channel_axis if per_channel else None
+    # A bias scale that float32 cannot hold would make any bias zero or infinite.
+    least = np.full(weights.shape[channel_axis], _TINY / data_scale)
+    if bias is not None:
+        least = np.maximum(least, np.abs(bias.astype(np.float64)) / data_scale / _BIAS_LIMIT)
+    integers, scale = quantize_weights(weights, limit, axis, least if per_channel else least.max())
+    bias_scale = np.float32(data_scale) * scale
+    if bias is None:
+        return Parameters(integers, scale, axis, None, bias_scale)
+    rounded = np.clip(np.rint(bias / bias_scale.astype(np.float64)), -_BIAS_LIMIT, _BIAS_LIMIT)
+    return Parameters(integers, scale, axis, rounded.astype(np.int32), bias_scale)
+
+
+def quantize_weights(
+    weights: FloatArray, limit: int, axis: int | None, least_scale: Any = None
+) -> tuple[Int8Array, FloatArray]:
+    """Rounds weights to symmetric integers in [-limit, limit].
+
+    Args:
+        weights: any rank.
+        limit: largest magnitude; 64 for 7 bits, 127 for 8.
+        axis: output channel axis for one scale per channel, None for one scale in all.
+        least_scale: lower bounds of the scales, same shape as they; keeps int32 biases in range.
+
+    Returns:
+        int8 weights of the same shape and float32 scales, [channels] or a scalar.
+    """
+    axes = None if axis is None else tuple(other for other in range(weights.ndim) if other != axis)
+    largest = np.asarray(np.abs(weights).max(axis=axes), dtype=np.float64)
+    scale = np.asarray(largest / limit, dtype=np.float32)
+    if least_scale is not None:
+        scale = np.maximum(scale, np.asarray(least_scale, dtype=np.float32))
+    # A channel of zeros has no scale of its own; any serves, because all its integers are zero.
+    scale = np.asarray(np.where(scale >= _TINY, scale, 1.0), dtype=np.float32)
+    spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+    rounded = np.rint(weights.astype(np.float64) / spread)
+    return np.clip(rounded, -limit, limit).astype(np.int8), scale
+
+
+def _float_parameters(node: onnx.NodeProto, index: GraphIndex) -> tuple[FloatArray, FloatArray | None]:
+    """Weights, and the bias as [channels] or None, in float32."""
+    weights = index.array(node.input[1])
+    has_bias = len(node.input) > 2 and bool(node.input[2])
+    bias = index.array(node.input[2]) if has_bias else None
+    if weights is None or (has_bias and bias is None):
+        raise EngineError(f"operator {node.name!r} has weights or a bias that are not constant")
+    if node.op_type == "Gemm":
+        weights = weights * np.float32(attribute(node, "alpha", 1.0))
+        if bias is not None:
+            channels = weights.shape[0 if attribute(node, "transB", 0) else 1]
+            bias = (bias * np.float32(attribute(node, "beta", 1.0))).reshape(-1)
+            bias = np.broadcast_to(bias, (channels,))
+    return weights.astype(np.float32), None if bias is None else bias.astype(np.float32)

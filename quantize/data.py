@@ -137,7 +137,7 @@ def _check_shape(pipeline: Pipeline, signature: Signature) -> None:
         text = "x".join("?" if extent is None else str(extent) for extent in wanted)
         raise InputError(
             f"transform: makes {'x'.join(map(str, made))}, but the model's input "
-            f"{signature.input_name!r} takes {text}; change CenterCrop, Resize or Transpose in the configuration"
+            f"{signature.input_name!r} takes {text}; change CenterCrop, Resize or Transpose"
         )
 
 

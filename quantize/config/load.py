@@ -23,7 +23,8 @@ def find_config(name: str | Path) -> Path:
 
     Args:
         name: a path (`~` and environment variables expand), relative to the working directory; a relative one
-            that does not exist is also looked for in the project's `configs/`, with or without its suffix.
+            that does not exist is also looked for in the project and in its `configs/`, with or without its
+            suffix.
 
     Returns:
         A path that exists. It may still be a folder or unreadable.
@@ -35,6 +36,7 @@ def find_config(name: str | Path) -> Path:
     candidates = [written]
     if not written.is_absolute():
         candidates += [
+            SHIPPED_FOLDER.parent / written,
             SHIPPED_FOLDER / written,
             *(SHIPPED_FOLDER / f"{written}{suffix}" for suffix in _SUFFIXES),
         ]

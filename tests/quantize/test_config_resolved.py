@@ -173,6 +173,7 @@ def test_shipped_files_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     shipped = SHIPPED_FOLDER / "mobilenetv2.yaml"
     assert find_config("mobilenetv2.yaml") == find_config("mobilenetv2") == shipped
+    assert find_config("configs/mobilenetv2.yaml") == shipped  # the README's command, from anywhere
     (tmp_path / "mobilenetv2.yaml").write_text("{}")
     assert find_config("mobilenetv2.yaml") == Path("mobilenetv2.yaml")
 

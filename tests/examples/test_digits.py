@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -18,6 +19,7 @@ from quantize.session import make_session, outputs
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "digits"
 FIXTURES = ROOT / "tests" / "fixtures" / "networks"
+Digits = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]  # pictures and labels
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
     return model, {p.key.removeprefix("digits."): p.value for p in model.metadata_props}
 
 
-def pictures(indices: np.ndarray) -> np.ndarray:
+def pictures(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     strokes, _ = load_strokes()
     rendered = np.stack([render_digit(strokes[index], int(index)) for index in indices])
     scaled = (rendered.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
@@ -53,7 +55,7 @@ def pictures(indices: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def held_out() -> tuple[np.ndarray, np.ndarray]:
+def held_out() -> Digits:
     labels = load_strokes()[1]
     indices = split_digits(labels)[1]
     return pictures(indices), labels[indices]
@@ -136,9 +138,7 @@ def test_squeezenet_ends_in_a_convolution() -> None:
 
 
 @every_network
-def test_the_accuracy_on_held_out_digits_is_the_one_stated(
-    network: Expected, held_out: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_the_accuracy_on_held_out_digits_is_the_one_stated(network: Expected, held_out: Digits) -> None:
     model, facts = load(network.path)
     images, labels = held_out
     session = make_session(model, threads=1)
@@ -154,9 +154,7 @@ def test_the_accuracy_on_held_out_digits_is_the_one_stated(
 @pytest.mark.parametrize(
     "network", [n for n in NETWORKS if n.input_shape[0] == "N"], ids=lambda network: network.path.stem
 )
-def test_an_image_has_the_same_answer_alone_and_in_a_batch(
-    network: Expected, held_out: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_an_image_has_the_same_answer_alone_and_in_a_batch(network: Expected, held_out: Digits) -> None:
     session = make_session(network.path, threads=1)
     images = held_out[0][:5]
     together = session.run(None, {"input": images})[0]

@@ -61,11 +61,19 @@ class Operator:
 
 @dataclass(frozen=True)
 class FloatOperator:
-    """An operator that stays in fp32, and why."""
+    """An operator that stays in fp32, and why.
+
+    Attributes:
+        name: of the node.
+        op_type: of the node.
+        reason: one clause.
+        fallback: whether it could be an integer, and was left in fp32 by the configuration or the search.
+    """
 
     name: str
     op_type: str
     reason: str
+    fallback: bool = False
 
 
 @dataclass(frozen=True)

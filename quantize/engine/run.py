@@ -202,5 +202,5 @@ def _left_in_fp32(
             reason = "the configuration keeps it in fp32"
         elif saved is not None:
             reason = f"int8 missed the criterion; in fp32 it saves {saved:.4f} nats of divergence"
-        chosen.append(FloatOperator(name, kinds[name].op_type, reason))
+        chosen.append(FloatOperator(name, kinds[name].op_type, reason, fallback=True))
     return (*chosen, *task.inventory.floating)

@@ -40,12 +40,13 @@ def judge(
         fp32_operators: operators left in fp32 on purpose, with the reason.
     """
     explained = sum(operator.op_type in FLOAT_WEIGHTED for operator in fp32_operators)
+    fallbacks = sum(operator.fallback for operator in fp32_operators)
     artefacts = verification.artefacts
     lost = {name: _lost(artefact, verification, criterion) for name, artefact in artefacts.items()}
     floating = {name: _float(artefact, explained) for name, artefact in artefacts.items()}
     problems = [*_grouped(lost), *_grouped(floating)]
     if not problems:
-        return Verdict(True, "PASS: " + _praise(verification, criterion, len(fp32_operators)))
+        return Verdict(True, "PASS: " + _praise(verification, criterion, fallbacks))
     cure = _CURE_LOSS if any(lost.values()) else _CURE_FLOAT
     return Verdict(False, f"FAIL: {'; '.join(problems)}. Next: {cure}.")
 

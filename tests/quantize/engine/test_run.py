@@ -304,8 +304,7 @@ def test_full_disk_is_named(kit: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_workspace_is_made_and_keeps_no_pickles(kit: Any, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
     engine.tune(kit.build_task(), kit.build_options(workspace=folder))
-    assert folder.is_dir()
-    assert list(folder.iterdir()) == []
+    assert {path.suffix for path in folder.iterdir()} == {".onnx"}
 
 
 def test_a_strategy_without_proposals_is_an_error(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

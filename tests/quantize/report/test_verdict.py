@@ -62,7 +62,10 @@ def test_accuracy_kept_by_not_quantizing_is_no_success(make_verification: Any) -
 
 
 def left(*kinds: str) -> list[FloatOperator]:
-    return [FloatOperator(f"operator_{number}", kind, "sensitive") for number, kind in enumerate(kinds)]
+    return [
+        FloatOperator(f"operator_{number}", kind, "sensitive", fallback=True)
+        for number, kind in enumerate(kinds)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,11 @@ def test_float_operators_need_a_reason_each(
     else:
         assert "2 of 53 convolutions and matrix products run in float" in verdict.sentence
         assert "(a, b)" in verdict.sentence
+
+
+def test_what_never_could_be_an_integer_is_not_counted_as_left(make_verification: Any) -> None:
+    softmax = FloatOperator("head", "Softmax", "ONNX Runtime has no integer kernel for Softmax")
+    assert "left in fp32" not in judge(make_verification(), Criterion(), [softmax]).sentence
 
 
 def test_many_names_are_cut(make_verification: Any) -> None:

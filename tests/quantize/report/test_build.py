@@ -99,7 +99,9 @@ def test_what_is_undefined_is_null(make_verification: Any, context: RunContext) 
     good, failed = report["tuning"]["trials"]
     assert (failed["accuracy_fraction"], failed["decline_fraction"]) == (None, None)
     assert good["decline_fraction"] == pytest.approx((0.84 - 0.835) / 0.84)
-    assert report["tuning"]["fp32_operators"] == [{"name": "a", "op_type": "Conv", "reason": "sensitive"}]
+    assert report["tuning"]["fp32_operators"] == [
+        {"name": "a", "op_type": "Conv", "reason": "sensitive", "fallback": False}
+    ]
     assert "NaN" not in report_text({"x": math.nan, "y": [math.inf, (1.0, "s")]})
 
 

@@ -82,11 +82,15 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[P
 
 @contextlib.contextmanager
 def _restored_environment() -> Iterator[None]:
-    """Importing the engine deletes CUDA_VISIBLE_DEVICES; its adaptor sets ORT_TENSORRT_UNAVAILABLE."""
-    environment, folder = dict(os.environ), Path.cwd()
+    """Importing the engine deletes CUDA_VISIBLE_DEVICES; its adaptor sets ORT_TENSORRT_UNAVAILABLE.
+
+    It also imports `pkg_resources`, which may add setuptools' own folder of packages to the import path.
+    """
+    environment, folder, import_path = dict(os.environ), Path.cwd(), list(sys.path)
     try:
         yield
     finally:
+        sys.path[:] = import_path
         for name in set(os.environ) - environment.keys():
             del os.environ[name]
         os.environ.update(environment)

@@ -158,7 +158,12 @@ def test_failed_models_are_kept_only_on_request(run_program: Runner, failing: li
 def test_interrupt_leaves_nothing(project_root: Path, tmp_path: Path) -> None:
     """SIGINT as soon as the program says that it measures ranges: well inside the work."""
     environment = {**os.environ, "PYTHONPATH": str(project_root)}
-    command = [sys.executable, "-m", "quantize", "tune", "--demo", f"--output_model={tmp_path / 'out'}"]
+    # A shell that runs the tests in the background ignores SIGINT, and its children inherit that.
+    start = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from quantize.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "tune", "--demo", f"--output_model={tmp_path / 'out'}"]
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

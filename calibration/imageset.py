@@ -72,8 +72,12 @@ class ImageSet:
 
     def overlap(self, other: ImageSet) -> int:
         """How many files of this set are also in `other`, links followed."""
-        mine = {os.path.realpath(self.path(i)) for i in range(len(self))}
-        return sum(os.path.realpath(other.path(i)) in mine for i in range(len(other)))
+        return len(other) - len(other.without(self))
+
+    def without(self, other: ImageSet) -> ImageSet:
+        """The images whose files are not in `other`, links followed, in this set's order."""
+        theirs = {os.path.realpath(other.path(i)) for i in range(len(other))}
+        return self.subset([i for i in range(len(self)) if os.path.realpath(self.path(i)) not in theirs])
 
 
 def _file_digest(path: Path) -> bytes:

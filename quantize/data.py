@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from calibration.dataloader import DataLoader
-from calibration.images import ImageSet, read_class_folders, read_image_list
-from calibration.split import split
+from calibration.images import ImageSet
 from calibration.transforms import Pipeline, build_pipeline
 from quantize.config import Config, DataSource
+from quantize.config.data import Dataloader
 from quantize.errors import InputError
 from quantize.model import Signature
+from quantize.selection import read_images, select_images, shortage
 
 FloatBatch = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -34,111 +35,110 @@ class Data:
     warnings: tuple[str, ...]
 
 
-def read_images(source: DataSource) -> ImageSet:
-    """Lists the images of a source.
-
-    Raises:
-        InputError: a path, a list or a label is wrong.
-    """
-    if source.kind == "ImagenetRaw":
-        return read_image_list(source.data_path, source.image_list)
-    return read_class_folders(source.data_path, source.synset)
-
-
 def load_data(config: Config, signature: Signature, *, progress: bool) -> Data:
-    """Makes both dataloaders.
-
-    When both sides name the same images, they share them out: a seeded split, disjoint. When they name
-    different ones, the calibration images are a seeded choice of theirs.
+    """Makes both dataloaders, of the images that `select_images` chooses.
 
     Raises:
         InputError: images or labels are wrong, too few, or do not fit the model.
     """
-    calibration, evaluation = config.calibration_data(), config.evaluation_data()
-    chosen, judged, warnings = _choose(config, calibration, evaluation)
-    overlap = chosen.overlap(judged)
-    if overlap:
-        warnings.append(
-            f"{overlap} of {len(judged)} evaluation images were calibrated on too, which flatters accuracy"
-        )
+    selected = select_images(config)
+    sections = (config.quantization.calibration.dataloader, config.evaluation.accuracy.dataloader)
+    make = _LoaderMaker(config, signature)
     return Data(
-        _loader(chosen, calibration, signature, "calibration images", progress=False),
-        _loader(judged, evaluation, signature, "evaluating", progress=progress),
-        overlap,
-        tuple(warnings),
+        make(selected.calibration, config.calibration_data(), "calibration images", progress=False),
+        make(selected.evaluation, config.evaluation_data(), "evaluating", progress=progress),
+        selected.overlap_images,
+        (
+            *shortage("calibration", len(selected.calibration), config.calibration_count),
+            *selected.warnings,
+            *_unused_batch_sizes(signature, *sections),
+        ),
     )
 
 
-def evaluation_loader(config: Config, signature: Signature, *, progress: bool) -> DataLoader:
+def evaluation_loader(
+    config: Config, signature: Signature, *, progress: bool
+) -> tuple[DataLoader, tuple[str, ...]]:
     """The images that `load_data` gives for evaluation, so that figures of both can be compared.
+
+    Returns:
+        The loader, and warnings about what it loads.
 
     Raises:
         InputError: as `load_data`.
     """
-    source = config.evaluation_data()
-    _, images, _ = _choose(config, config.calibration_data(), source)
-    return _loader(images, source, signature, "evaluating", progress=progress)
+    selected = select_images(config)
+    make = _LoaderMaker(config, signature)
+    loader = make(selected.evaluation, config.evaluation_data(), "evaluating", progress=progress)
+    unused = _unused_batch_sizes(signature, config.evaluation.accuracy.dataloader)
+    return loader, (*selected.warnings, *unused)
 
 
-def _choose(
-    config: Config, calibration: DataSource, evaluation: DataSource
-) -> tuple[ImageSet, ImageSet, list[str]]:
-    wanted, judged_count = config.calibration_count, config.evaluation_count
-    overlapping = config.quantization.calibration.allow_overlap
-    if _same_images(calibration, evaluation) and not overlapping:
-        halves = split(read_images(calibration), wanted, judged_count, config.seed)
-        return halves.calibration, halves.evaluation, []
-    images = read_images(calibration)
-    warnings = []
-    if len(images) < wanted:
-        warnings.append(f"only {len(images)} calibration images are there; {wanted} were asked for")
-    judged = _limited(read_images(evaluation), judged_count, config.seed)
-    return _limited(images, wanted, config.seed), judged, warnings
+def performance_batch(config: Config, signature: Signature) -> tuple[FloatBatch, tuple[str, ...]]:
+    """The first batch of the images for speed, images repeated where they run out.
+
+    Returns:
+        Images, [batch size, ...] float32, and warnings about them.
+
+    Raises:
+        InputError: as `load_data`.
+    """
+    source = config.performance_data()
+    size = signature.batch or source.batch_size
+    images = read_images(source)
+    first = images.subset(range(min(size, len(images))))
+    loader = _LoaderMaker(config, signature)(first, source, "images", progress=False)
+    made = np.concatenate([batch for batch, _ in loader])
+    batch: FloatBatch = made[np.arange(size) % len(made)]
+    return batch, _unused_batch_sizes(signature, config.evaluation.performance.dataloader)
 
 
-def _same_images(one: DataSource, other: DataSource) -> bool:
-    return (one.kind, one.data_path.resolve(), one.image_list) == (
-        other.kind,
-        other.data_path.resolve(),
-        other.image_list,
-    )
+@dataclass(frozen=True)
+class _LoaderMaker:
+    """Makes dataloaders for one model, and checks that what they load fits it."""
+
+    config: Config
+    signature: Signature
+
+    def __call__(self, images: ImageSet, source: DataSource, what: str, *, progress: bool) -> DataLoader:
+        pipeline = build_pipeline(source.transform)
+        _check_labels(images, pipeline, self.signature)
+        loader = DataLoader(
+            images,
+            pipeline,
+            batch_size=self.signature.batch or source.batch_size,
+            # What was asked for, and otherwise the loader's own measure of the machine.
+            workers=self.config.settings.threads,
+            description=what,
+            progress=progress,
+            exif_orientation=source.exif_orientation,
+        )
+        _check_shape(loader, self.signature)
+        return loader
 
 
-def _limited(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """A seeded choice of `count` images, spread over the classes; all of them where there are not more."""
-    if count is None or count >= len(images):
-        return images
-    return split(images, count, None, seed).calibration
-
-
-def _loader(
-    images: ImageSet, source: DataSource, signature: Signature, what: str, *, progress: bool
-) -> DataLoader:
-    pipeline = build_pipeline(source.transform)
-    _check_shape(pipeline, signature)
-    _check_labels(images, pipeline, signature)
-    return DataLoader(
-        images,
-        pipeline,
-        batch_size=signature.batch or source.batch_size,
-        description=what,
-        progress=progress,
-        exif_orientation=source.exif_orientation,
-    )
-
-
-def _check_shape(pipeline: Pipeline, signature: Signature) -> None:
-    """What the transforms make must be what the model takes, where both are known."""
-    made = pipeline.output_shape()
+def _check_shape(loader: DataLoader, signature: Signature) -> None:
+    """What the transforms make, of any image or else of the first one, must be what the model takes."""
+    made: tuple[int, ...] | None = loader.pipeline.output_shape()
+    of_what = ""
     if made is None:
-        return
+        made, of_what = _first_shape(loader), f" of {loader.images.path(0)}"
     wanted = signature.input_shape[1:]
     if any(extent not in (None, given) for extent, given in zip(wanted, made, strict=True)):
         text = "x".join("?" if extent is None else str(extent) for extent in wanted)
         raise InputError(
-            f"transform: makes {'x'.join(map(str, made))}, but the model's input "
+            f"transform: makes {'x'.join(map(str, made))}{of_what}, but the model's input "
             f"{signature.input_name!r} takes {text}; change CenterCrop, Resize or Transpose"
         )
+
+
+def _first_shape(loader: DataLoader) -> tuple[int, ...]:
+    """Shape of the first image behind the transforms, without the batch."""
+    alone = DataLoader(
+        loader.images.subset([0]), loader.pipeline, workers=1, exif_orientation=loader.exif_orientation
+    )
+    ((batch, _),) = alone
+    return batch.shape[1:]
 
 
 def _check_labels(images: ImageSet, pipeline: Pipeline, signature: Signature) -> None:
@@ -154,16 +154,12 @@ def _check_labels(images: ImageSet, pipeline: Pipeline, signature: Signature) ->
         )
 
 
-def performance_batch(config: Config, signature: Signature) -> FloatBatch:
-    """The first batch of the images for speed, [batch size, ...] float32, images repeated where they run out.
-
-    Raises:
-        InputError: as `load_data`.
-    """
-    source = config.performance_data()
-    size = signature.batch or source.batch_size
-    images = read_images(source)
-    first = images.subset(range(min(size, len(images))))
-    made = np.concatenate([batch for batch, _ in _loader(first, source, signature, "images", progress=False)])
-    batch: FloatBatch = made[np.arange(size) % len(made)]
-    return batch
+def _unused_batch_sizes(signature: Signature, *sections: Dataloader) -> tuple[str, ...]:
+    """The warning that the model's own batch size wins; none where no other was given."""
+    given = (section.batch_size for section in sections if "batch_size" in section.model_fields_set)
+    unused = sorted({size for size in given if signature.batch not in (None, size)})
+    if not unused:
+        return ()
+    sizes = " and ".join(map(str, unused))
+    verb = "is" if len(unused) == 1 else "are"
+    return (f"the model takes batches of {signature.batch}; batch_size {sizes} {verb} not used",)

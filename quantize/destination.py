@@ -46,12 +46,12 @@ def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Fo
     """Resolves `--output_model`.
 
     A name ending in .onnx is the QOperator model (the only model, where one format is asked for), with the
-    QDQ model beside it. Anything else is a folder, which is created.
+    QDQ model beside it. Anything else is a folder, which `staging` creates.
 
     Raises:
         InputError: an output would overwrite the input model, or the folder cannot be made.
     """
-    if output_model.suffix == _SUFFIX:
+    if output_model.suffix.lower() == _SUFFIX:
         folder = output_model.absolute().parent
         models = {kind: _named(output_model.absolute(), kind, formats) for kind in formats}
         report = folder / f"{output_model.stem}-report.json"
@@ -65,9 +65,11 @@ def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Fo
     failed = destination.failed()
     for path in (*models.values(), report, *failed.models.values(), failed.report):
         _check_free(path, input_model, output_model)
-    make_folder(folder)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--output_model {output_model}: {folder} is read-only; choose a writable folder")
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"--output_model {output_model}: {nearest} is a file; name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"--output_model {output_model}: {nearest} is read-only; choose a writable folder")
     return destination
 
 
@@ -89,6 +91,7 @@ def staging(destination: Destination) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
+    make_folder(destination.folder)
     try:
         folder = Path(tempfile.mkdtemp(prefix=".quantize-", dir=destination.folder))
     except OSError as error:
@@ -102,22 +105,43 @@ def staging(destination: Destination) -> Iterator[Path]:
 
 
 def move_into_place(files: Mapping[Path, Path]) -> None:
-    """Moves finished files over their final names, the report last, so that it never tells of missing models.
+    """Moves finished files over their final names: all of them, or none.
+
+    What a name held before is linked into the staging folder first, and put back if anything interrupts.
 
     Args:
-        files: where each is -> where it goes, on the same file system.
+        files: where each is, in one staging folder -> where it goes, on the same file system.
 
     Raises:
-        PipelineError: the system refused; the message says what is in place already.
+        PipelineError: the system refused; everything is as it was.
     """
-    done: list[str] = []
-    for source, target in files.items():
-        try:
+    done: list[tuple[Path, Path | None]] = []
+    try:
+        for number, (source, target) in enumerate(files.items()):
+            backup = source.parent / f"before-{number}" if target.exists() else None
+            if backup is not None:
+                _keep(target, backup)
+            done.append((target, backup))
             os.replace(source, target)
-        except OSError as error:
-            placed = f"; in place already: {', '.join(done)}" if done else ""
-            raise PipelineError(f"cannot move the result to {target}: {error.strerror}{placed}") from error
-        done.append(target.name)
+    except BaseException as error:
+        for target, backup in reversed(done):
+            if backup is None:
+                target.unlink(missing_ok=True)
+            else:
+                os.replace(backup, target)
+        if isinstance(error, OSError):
+            raise PipelineError(
+                f"cannot move the results to {target.parent}: {error.strerror}; what was there is untouched"
+            ) from error
+        raise
+
+
+def _keep(target: Path, backup: Path) -> None:
+    """A second name for a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(target, backup)
+    except OSError:
+        shutil.copy2(target, backup)
 
 
 def _named(output: Path, kind: Format, formats: Sequence[Format]) -> Path:

@@ -9,25 +9,58 @@ import onnx
 
 from calibration.dataloader import DataLoader
 from quantize.criterion import Criterion
+from quantize.errors import InputError
 from quantize.evaluate import evaluate
-from quantize.metrics import Counts, Fidelity
+from quantize.metrics import Counts, Fidelity, guessing_accuracy
 from quantize.session import make_session, outputs
 
 # Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
 _DIVERGENCE_IMAGE_COUNT = 32
 
+# With fewer classes or images a model that is merely weak could look like one that guesses.
+_TELLING_CLASS_COUNT = 10
+_TELLING_IMAGE_COUNT = 20
+
 
 class AccuracyJudge:
-    """The engine's `Judge`: the criterion's metric on the evaluation images."""
+    """The engine's `Judge`: the criterion's metric on the evaluation images.
 
-    def __init__(self, loader: DataLoader, criterion: Criterion, *, threads: int) -> None:
+    Args:
+        loader: evaluation images.
+        criterion: says which metric.
+        threads: of the sessions.
+        classes: of the model; None if it does not say.
+    """
+
+    def __init__(
+        self, loader: DataLoader, criterion: Criterion, *, threads: int, classes: int | None = None
+    ) -> None:
         self._loader, self._criterion, self._threads = loader, criterion, threads
+        self._classes, self._calls = classes, 0
 
     def __call__(self, model: onnx.ModelProto) -> float:
-        """Accuracy of a model, a fraction."""
+        """Accuracy of a model, a fraction.
+
+        Raises:
+            InputError: the first model, which is fp32, may as well be guessing: it proves nothing.
+        """
         session = make_session(model, threads=self._threads)
         counts: Counts = evaluate({"model": session}, self._loader)["model"].counts
+        self._calls += 1
+        if self._calls == 1:
+            self._check_baseline(counts)
         return counts.top1 if self._criterion.metric == "top1" else counts.top5
+
+    def _check_baseline(self, counts: Counts) -> None:
+        classes = self._classes or 0
+        if classes < _TELLING_CLASS_COUNT or counts.images < _TELLING_IMAGE_COUNT:
+            return
+        if counts.top1 < guessing_accuracy(classes, counts.images):
+            raise InputError(
+                f"the fp32 model is right on {counts.top1_correct} of {counts.images} images, hardly better "
+                f"than guessing among {classes} classes: check the labels (shifted by one? add LabelShift; "
+                "class folders in another order?) and the transforms (those of its training?)"
+            )
 
 
 class CalibrationDivergence:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from calibration.transforms import build_pipeline
 from quantize.benchmark import benchmark
 from quantize.config import Config
 from quantize.data import evaluation_loader, performance_batch
@@ -22,8 +22,9 @@ _DEFAULT_ITERATION_COUNT = 200
 def run_evaluate(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
     """Prints top-1 and top-5 of a model, fp32 or int8, on the evaluation images; returns the exit code."""
     stages = Stages(verbosity)
-    signature = _signature(input_model, config)
-    loader = evaluation_loader(config, signature, progress=stages.shown)
+    _warn(stages, config.warnings)
+    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown)
+    _warn(stages, warnings)
     session = make_session(input_model, threads=config.thread_count)
     found = evaluate({input_model.name: session}, loader)[input_model.name].counts
     print(f"Accuracy: {found.top1:.4f} top-1, {found.top5:.4f} top-5, {found.images} images")
@@ -35,8 +36,10 @@ def run_evaluate(config: Config, *, input_model: Path, verbosity: Verbosity = "n
 def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
     """Prints latency and throughput of a model with the configured warm-up, threads and instances."""
     stages = Stages(verbosity)
+    _warn(stages, config.warnings)
     performance = config.evaluation.performance
-    batch = performance_batch(config, _signature(input_model, config))
+    batch, warnings = performance_batch(config, _signature(input_model))
+    _warn(stages, warnings)
     instances, threads = performance.configs.num_of_instance, config.threads_per_instance
     iterations = performance.iteration if performance.iteration > 0 else _DEFAULT_ITERATION_COUNT
     stages.say(f"{instances} x {threads} threads, batch {len(batch)}, {iterations} calls each")
@@ -56,6 +59,11 @@ def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "
     return 0
 
 
-def _signature(path: Path, config: Config) -> Signature:
-    pipeline = build_pipeline(config.evaluation_data().transform)
-    return read_signature(load_model(path), path, transposed=pipeline.layout() == "NCHW")
+def _signature(path: Path) -> Signature:
+    # Where the shape leaves the layout open, only the transforms know it; running a model takes no layout.
+    return read_signature(load_model(path), path)
+
+
+def _warn(stages: Stages, warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        stages.say(f"warning: {warning}")

@@ -6,6 +6,7 @@ and two formats never differ by the order in which a sort met equal numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,3 +234,14 @@ def log_probabilities(values: Floats, *, probabilities: bool) -> npt.NDArray[np.
     x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
     floored: npt.NDArray[np.float64] = np.maximum(x, _LOG_FLOOR)
     return floored
+
+
+def guessing_accuracy(classes: int, images: int) -> float:
+    """The accuracy below which a model may as well be guessing: 1/C, give or take two standard deviations.
+
+    With 100 classes and more, also anything under 5 %: labels shifted by one still hit a few similar
+    neighbours.
+    """
+    chance = 1 / classes
+    guessing = chance + 2 * math.sqrt(chance * (1 - chance) / images)
+    return max(guessing, 0.05) if classes >= 100 else guessing

@@ -7,12 +7,13 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
 from quantize.engine import EngineResult
+from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
 from quantize.model import save_model
@@ -54,7 +55,7 @@ class TuningResult:
 
 def tune(
     model: str | Path,
-    config: str | Path | Config,
+    config: str | Path | Mapping[str, Any] | Config,
     output_model: str | Path,
     *,
     dataset_location: str | Path | None = None,
@@ -67,7 +68,7 @@ def tune(
 
     Args:
         model: the fp32 `.onnx` file.
-        config: a configuration, the file of one, or the name of one that ships in `configs/`.
+        config: a configuration, the content of one, the file of one, or the name of one in `configs/`.
         output_model: a name ending in `.onnx`, or a folder.
         dataset_location: folder of the images, instead of all data paths of the configuration.
         label_path: image list, instead of those of the configuration.
@@ -79,8 +80,9 @@ def tune(
         InputError: something given is wrong.
         EngineError: the engine or the runtime failed.
     """
-    if not isinstance(config, Config):
-        config = load_config(config)
+    if verbosity not in get_args(Verbosity):
+        raise InputError(f"verbosity {verbosity!r}: use one of {', '.join(get_args(Verbosity))}")
+    config = _configuration(config)
     data = (None if path is None else Path(path) for path in (dataset_location, label_path))
     config = config.with_data(*data).with_overrides(dict(overrides or {}))
     return run_tune(
@@ -89,6 +91,18 @@ def tune(
         output_model=Path(output_model),
         verbosity=verbosity,
         keep_failed=keep_failed,
+    )
+
+
+def _configuration(given: object) -> Config:
+    if isinstance(given, Config):
+        return given
+    if isinstance(given, Mapping):
+        return Config.from_mapping(given)
+    if isinstance(given, str | Path):
+        return load_config(given)
+    raise InputError(
+        f"config {given!r}: give a path, the name of a shipped configuration, a mapping or a Config"
     )
 
 
@@ -128,7 +142,7 @@ def run_tune(
         with stages.stage("verify"):
             stages.say("verifying the files as written")
             verification = verify(
-                input_model,
+                input_model.absolute(),
                 staged,
                 data.evaluation,
                 threads=config.thread_count,
@@ -190,6 +204,8 @@ def _context(
         overlap_images=data.overlap_images,
         trials=found.trials,
         fp32_operators=found.fp32_operators,
+        stopped_by=found.stopped_by,
+        sensitivity_nats=found.sensitivity,
         input_model=str(source.path.absolute()),
         input_model_sha256=source.sha256,
         primary_format=config.primary_format,
@@ -213,15 +229,20 @@ def _conclude(
     quiet: bool,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
-    verdict = judge(verification, context.criterion, context.fp32_operators)
+    verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
     final = destination if verdict.passed else destination.failed()
     kept = staged if verdict.passed or keep_failed else {}
     verification = _at_final_names(verification, final.models)
     report = build_report(verification, context)
+    if not kept:
+        for artefact in report["models"]["int8"].values():
+            artefact["path"] = None
     (folder,) = {path.parent for path in staged.values()}
     draft = folder / final.report.name
     atomic_write_text(draft, report_text(report))
     moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
+    possible = [*_names(destination), *_names(destination.failed())]
+    earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
     if quiet:
         print(verdict.sentence)
@@ -229,8 +250,14 @@ def _conclude(
         show(verification, context.criterion, verdict)
         for target in moves.values():
             print(f"wrote {target}")
+        for name in earlier:
+            print(f"note: {name} is from an earlier run")
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
+
+
+def _names(destination: Destination) -> list[Path]:
+    return [*destination.models.values(), destination.report]
 
 
 def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:

@@ -40,7 +40,9 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         ranges=ranges,
         target=PORTABLE,
         loader=data.calibration,
-        judge=AccuracyJudge(data.evaluation, config.criterion, threads=threads),
+        judge=AccuracyJudge(
+            data.evaluation, config.criterion, threads=threads, classes=source.signature.classes
+        ),
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),

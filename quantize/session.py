@@ -6,7 +6,7 @@ different rooms of the pipeline can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +116,30 @@ def _one_line(error: Exception) -> str:
     return text if len(text) <= _MESSAGE_LIMIT_CHARACTERS else text[: _MESSAGE_LIMIT_CHARACTERS - 1] + "…"
 
 
+def run(
+    session: ort.InferenceSession,
+    names: Sequence[str],
+    feeds: Mapping[str, npt.NDArray[Any]],
+    *,
+    model: str = "model",
+) -> list[npt.NDArray[Any]]:
+    """Runs a session as it is.
+
+    Args:
+        session: any model.
+        names: of the outputs.
+        feeds: input name -> array.
+        model: what to call it in messages.
+
+    Raises:
+        EngineError: ONNX Runtime failed; the cause is chained.
+    """
+    try:
+        return [np.asarray(value) for value in session.run(list(names), dict(feeds))]
+    except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
+        raise EngineError(f"{model}: ONNX Runtime failed on a batch: {_one_line(error)}") from error
+
+
 def input_shape(session: ort.InferenceSession) -> tuple[int | None, ...]:
     """The shape of the image input; None where the model leaves a dimension open."""
     return tuple(size if isinstance(size, int) and size > 0 else None for size in _image_input(session).shape)
@@ -172,11 +196,8 @@ def outputs(
             if len(chunk) == size
             else np.concatenate([chunk, np.repeat(chunk[-1:], size - len(chunk), 0)])
         )
-        try:
-            result = session.run(names, {image_input.name: np.ascontiguousarray(filled)})[0]
-        except Exception as error:  # as above: no common root
-            raise EngineError(f"{model}: ONNX Runtime failed on a batch: {_one_line(error)}") from error
-        rows.append(_flatten(np.asarray(result), size, model)[: len(chunk)])
+        (result,) = run(session, names, {image_input.name: np.ascontiguousarray(filled)}, model=model)
+        rows.append(_flatten(result, size, model)[: len(chunk)])
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 

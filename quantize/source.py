@@ -11,6 +11,7 @@ from calibration.transforms import build_pipeline
 from quantize.config import Config
 from quantize.errors import EngineError, InputError
 from quantize.files import sha256_of_file
+from quantize.metrics import TOP_K
 from quantize.model import Signature, load_model, read_signature, require_float
 from quantize.operators import Inventory, take_inventory
 from quantize.prepare import prepare
@@ -51,6 +52,11 @@ def read_source(path: Path, config: Config) -> Source:
     pipeline = build_pipeline(config.calibration_data().transform)
     signature = read_signature(model, path, transposed=pipeline.layout() == "NCHW")
     prepared = prepare(model, signature, image_shape=pipeline.output_shape())
+    if config.criterion.metric == "top5" and signature.classes is not None and signature.classes <= TOP_K:
+        raise InputError(
+            f"--metric top5: {path.name} has {signature.classes} classes, so that every label is among the "
+            f"best {TOP_K}; use top1"
+        )
     inventory = take_inventory(prepared, PORTABLE)
     if not inventory.weighted_count():
         raise InputError(

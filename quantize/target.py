@@ -13,9 +13,7 @@ WEIGHTED_OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
 
 # Operators for which ONNX Runtime's CPU provider has an integer kernel, as its QDQ selectors register them
 # (onnxruntime/core/optimizer/qdq_transformer/selectors_actions/qdq_selector_action_transformer.cc).
-_ARITHMETIC = frozenset(
-    {"Add", "Mul", "GlobalAveragePool", "AveragePool", "Concat", "Sigmoid", "LeakyRelu"}
-)
+_ARITHMETIC = frozenset({"Add", "Mul", "GlobalAveragePool", "AveragePool", "Concat", "Sigmoid", "LeakyRelu"})
 
 # They move 8-bit values without looking at them: input and output share one scale and zero point.
 MOVEMENT_OPERATORS = frozenset({"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})

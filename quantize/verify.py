@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from quantize.errors import InputError
 from quantize.evaluate import Batch, Evaluation, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, integer_coverage
-from quantize.metrics import Counts, Equality, Fidelity
-from quantize.session import make_session, outputs
+from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
+from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
 
 Format = Literal["QOperator", "QDQ"]
@@ -87,6 +86,8 @@ class Verification:
     images: int
     classes: int
     latency_rounds: int
+    latency_images: int
+    """Images in each timed call: 1, or the batch size that the model insists on."""
     warnings: tuple[str, ...]
 
 
@@ -141,6 +142,7 @@ def verify(
         images=facts[FP32].counts.images,
         classes=classes,
         latency_rounds=latency_rounds,
+        latency_images=input_shape(alone[FP32])[0] or 1,
         warnings=tuple(_warnings(facts, equality, classes)),
     )
 
@@ -198,7 +200,7 @@ def size_bytes(path: Path) -> int:
 
 def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes: int) -> Iterator[str]:
     counts = facts[FP32].counts
-    if counts.top1 < _suspicious_accuracy(classes, counts.images):
+    if counts.top1 < guessing_accuracy(classes, counts.images):
         yield (
             f"fp32 top-1 is {counts.top1:.2%}, hardly better than guessing among {classes} classes: labels "
             "or transforms do not fit the model (a background class needs LabelShift: {label_shift: -1})"
@@ -214,14 +216,3 @@ def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes
             f"QOperator and QDQ differ on {equality.images - equality.equal_images} of {equality.images} "
             f"images, by at most {equality.max_abs_difference:.6g}"
         )
-
-
-def _suspicious_accuracy(classes: int, images: int) -> float:
-    """Guessing reaches 1/C, give or take two standard deviations.
-
-    With 100 classes and more, also anything under 5 %: labels shifted by one still hit a few similar
-    neighbours.
-    """
-    chance = 1 / classes
-    guessing = chance + 2 * math.sqrt(chance * (1 - chance) / images)
-    return max(guessing, 0.05) if classes >= 100 else guessing

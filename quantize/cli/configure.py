@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from quantize.cli.flags import BENCHMARK, EVALUATE, FLAGS, TUNE
+from quantize.cli.flags import ACCURACY, BENCHMARK, EVALUATE, FLAGS, TUNE
 from quantize.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LAYOUT = "evaluation.performance.configs"
 _BATCHED = {
     TUNE: ("quantization.calibration", _ACCURACY),
     EVALUATE: (_ACCURACY,),
-    BENCHMARK: (_ACCURACY, "evaluation.performance"),
+    BENCHMARK: ("evaluation.performance",),
 }
 
 
@@ -74,7 +74,8 @@ def _overrides(config: Config, arguments: argparse.Namespace) -> tuple[dict[str,
 
 def _fields_of_several(config: Config, given: dict[str, object]) -> dict[str, dict[str, object]]:
     """Flags that set another field than one of their own → what they set."""
-    command = str(given["command"])
+    # The benchmark of accuracy is `evaluate` by another name.
+    command = EVALUATE if given.get("mode") == ACCURACY else str(given["command"])
     several: dict[str, dict[str, object]] = {}
     if "batch_size" in given:
         sections = _BATCHED[command]

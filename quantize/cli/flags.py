@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from quantize.cli.values import one_of, path, seconds, text, whole_number
 
-__all__ = ["BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "TUNE", "Flag"]
+__all__ = ["ACCURACY", "BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "Flag"]
 
 TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
 COMMANDS = (TUNE, EVALUATE, BENCHMARK)
+
+# What the benchmark measures; of accuracy, it is `evaluate` by another name.
+PERFORMANCE, ACCURACY = "performance", "accuracy"
 
 _FILES = "files"
 _IMAGES = "images"
@@ -138,7 +141,6 @@ _ACCURACY_FLAGS = (
         name="metric",
         group=_ACCURACY,
         help="top1 or top5 (default: top1)",
-        commands=COMMANDS,
         parse=one_of("top1", "top5"),
         metavar="METRIC",
     ),
@@ -183,7 +185,7 @@ _SPEED_FLAGS = (
         group=_SPEED,
         help="performance, or accuracy, which is `evaluate` (default: performance)",
         commands=(BENCHMARK,),
-        parse=one_of("performance", "accuracy"),
+        parse=one_of(PERFORMANCE, ACCURACY),
         metavar="MODE",
     ),
     _number(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from quantize.cli import texts
@@ -23,8 +26,37 @@ __all__ = ["main"]
 Verbosity = Literal["quiet", "normal", "verbose"]
 
 _USAGE, _INTERNAL, _INTERRUPTED = 2, 3, 130
+# What a shell reports for a program that a signal ended: 128 + its number.
+_SIGNAL_BASE = 128
 # What a shell reports for a program that its reader left: 128 + SIGPIPE.
 _READER_GONE = 141
+
+
+class _Terminated(BaseException):
+    """The process was asked to end; temporary files are removed on the way out, as after Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP into an exception; by default they would leave temporary files behind."""
+
+    def end(number: int, _: object) -> None:
+        raise _Terminated(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in wanted}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # `nohup` asks to survive SIGHUP
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,18 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; those of the process when None.
 
     Returns:
-        The exit code: 0 done, 1 tolerance not met, 2 wrong input or usage, 3 failed, 130 interrupted.
+        The exit code: 0 done, 1 tolerance not met, 2 wrong input or usage, 3 failed, 130 interrupted, 143
+        ended by SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     verbose = bool({"--verbose", "-v"} & set(arguments))
     try:
-        code = _run(arguments)
+        with _orderly_end():
+            code = _run(arguments)
         sys.stdout.flush()
     except SystemExit as stop:  # argparse, after --help and --version
         return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+    except (KeyboardInterrupt, _Terminated) as ended:
+        by_signal = isinstance(ended, _Terminated)
+        print("terminated" if by_signal else "interrupted", file=sys.stderr)
+        return _SIGNAL_BASE + int(ended.args[0]) if by_signal else _INTERRUPTED
     except BrokenPipeError:
         # The interpreter would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

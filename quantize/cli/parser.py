@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from quantize.cli import texts
-from quantize.cli.flags import BENCHMARK, COMMANDS, FLAGS, TUNE, Flag
+from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
 from quantize.errors import InputError
 from quantize.version import VERSION
 
@@ -15,6 +15,9 @@ __all__ = ["parse"]
 
 # What run_benchmark.sh is in 1.x; the command has a name of its own here.
 _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
+
+# They choose the images that accuracy is measured on; speed is measured on the first ones.
+_CHOICE_FLAGS = frozenset({"calibration_samples", "eval_samples", "allow_overlap", "seed"})
 
 # The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
 _HELP_WIDTH = 110
@@ -59,6 +62,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         _refuse(unknown, known.command)
     if known.quiet and known.verbose:
         raise InputError("--quiet and --verbose contradict each other; keep one")
+    if known.command == BENCHMARK:
+        _refuse_idle(known)
     return known
 
 
@@ -83,6 +88,17 @@ def _refuse(unknown: Sequence[str], command: str) -> NoReturn:
     own = [flag for flag in FLAGS if command in flag.commands]
     names = [name for flag in own for name in (f"--{flag.name}", *flag.other_names)]
     raise InputError(f"{name} is no flag of {command}; {_nearest(name, names)} See --help")
+
+
+def _refuse_idle(known: argparse.Namespace) -> None:
+    """Refuse what the chosen mode of the benchmark would ignore; accuracy is `evaluate` by another name."""
+    mode = known.mode or PERFORMANCE
+    for flag in FLAGS:
+        acts = flag.name not in _CHOICE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
+        value = getattr(known, flag.name, None)
+        given = value is not None and value is not False  # 0 is given
+        if given and not acts and flag.name != "mode":
+            raise InputError(f"--{flag.name} has no effect with --mode={mode}; leave it out")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

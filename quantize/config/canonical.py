@@ -45,7 +45,11 @@ def to_json(config: Resolved) -> str:
             "tolerance": config.criterion.tolerance,
             "metric": config.criterion.metric,
         },
-        "fp32": {"operators": config.fp32_operators, "types": config.fp32_operator_types},
+        "allowed": {
+            "model_wise": config.quantization.model_wise,
+            "optype_wise": config.quantization.optype_wise,
+            "op_wise": config.quantization.op_wise,
+        },
         "search": {
             "strategy": config.tuning.strategy.name,
             "timeout": config.tuning.exit_policy.timeout,
@@ -65,7 +69,6 @@ def _data(loader: Dataloader, fallback: Dataloader) -> dict[str, Any]:
     dataset = loader.dataset or fallback.dataset
     transform = loader.transform or fallback.transform or {}
     return {
-        "batch_size": loader.batch_size,
         "dataset": None if dataset is None else _dataset(dataset),
         "transform": [[name, arguments or {}] for name, arguments in plain(transform).items()],
     }

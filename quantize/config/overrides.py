@@ -18,6 +18,8 @@ DATALOADERS = (
     "evaluation.performance.dataloader",
 )
 
+_KINDS = ("ImagenetRaw", "ImageFolder")
+
 
 def apply(content: dict[str, Any], overrides: Mapping[str, object]) -> None:
     """Set dotted fields in place; None removes a field, so that its default holds.
@@ -42,19 +44,42 @@ def point_at(content: dict[str, Any], location: Path | None, label_path: Path | 
 
     With an image list, a dataset of class folders becomes one of listed images. Without one, a list that was
     never filled in gives way to the folder's own `val.txt`, or to class folders where the folder holds those.
+    Where neither calibration nor accuracy has images, accuracy gets these; calibration falls back to them.
 
     Returns:
         What was decided that the user did not ask for, one sentence each.
+
+    Raises:
+        InputError: there is an image list and no folder that its names could be in.
     """
+    if not any(_has_images(content, dotted) for dotted in DATALOADERS[:2]):
+        apply(content, {f"{DATALOADERS[1]}.dataset": _new(location, label_path)})
     notes: dict[str, None] = {}
     for dotted in DATALOADERS:
         loader = _section(content, dotted)
         if loader is None or not loader.get("dataset"):
             continue
-        (kind, fields), *_ = loader["dataset"].items()
-        if kind in ("ImagenetRaw", "ImageFolder"):
-            loader["dataset"] = _moved(kind, dict(fields), location, label_path, notes)
+        for kind in _KINDS:
+            if loader["dataset"].get(kind) is not None:
+                fields = dict(loader["dataset"][kind])
+                loader["dataset"] = _moved(kind, fields, location, label_path, notes)
+                break
     return list(notes)
+
+
+def _has_images(content: dict[str, Any], dotted: str) -> bool:
+    loader = _section(content, dotted) or {}
+    return any((loader.get("dataset") or {}).get(kind) is not None for kind in _KINDS)
+
+
+def _new(location: Path | None, label_path: Path | None) -> dict[str, Any]:
+    if location is None:
+        raise InputError(
+            f"--label_path {label_path}: the configuration names no folder of images; "
+            "pass --dataset_location DIR too"
+        )
+    listed = label_path is not None or (location / IMAGE_LIST_NAME).is_file()
+    return {"ImagenetRaw": {"data_path": location}} if listed else {"ImageFolder": {"root": location}}
 
 
 def _section(content: dict[str, Any], dotted: str) -> dict[str, Any] | None:

@@ -21,7 +21,6 @@ def warnings_about(settings: Settings, content: Mapping[str, Any], unused: Seque
     """
     found = [
         *_differing_transforms(settings),
-        *_formats(settings, content),
         *_sizes(settings),
         *_threads(settings),
     ]
@@ -42,17 +41,6 @@ def _differing_transforms(settings: Settings) -> list[str]:
         "the model is normally fed in one way only"
         for name, other in others.items()
         if None not in (accuracy, other) and list(plain(other).items()) != list(plain(accuracy).items())
-    ]
-
-
-def _formats(settings: Settings, content: Mapping[str, Any]) -> list[str]:
-    framework, wanted = settings.model.framework, settings.quantization.quant_format
-    contradicts = (framework, wanted) in (("onnxrt_qlinearops", "QDQ"), ("onnxrt_qdq", "QOperator"))
-    if not contradicts or "framework" not in (content.get("model") or {}):
-        return []
-    return [
-        f"model.framework ({framework}) names another format than quantization.quant_format ({wanted}), "
-        "which wins"
     ]
 
 

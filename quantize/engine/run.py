@@ -173,19 +173,20 @@ def _settings(options: EngineOptions, optype_wise: dict[str, Any], op_wise: dict
         criterion=options.criterion.kind,
         tolerable_loss=min(float(options.criterion.tolerance) + _ROUNDING_SLACK, _LARGEST_LOSS),
     )
-    return PostTrainingQuantConfig(
+    settings = PostTrainingQuantConfig(
         approach="static",
         quant_format="QDQ",
         quant_level=1,
         calibration_sampling_size=[options.calibration_samples],
-        op_type_dict=optype_wise or None,
-        op_name_dict=op_wise or None,
         reduce_range=False,
         excluded_precisions=["bf16", "fp16"],
         recipes={"gemm_to_matmul": False, "graph_optimization_level": "ENABLE_BASIC"},
         accuracy_criterion=criterion,
         tuning_criterion=tuning,
     )
+    # Already checked by `translate`; the public setters know only the engine's own range rules.
+    settings._op_type_dict, settings._op_name_dict = optype_wise or None, op_wise or None
+    return settings
 
 
 def _left_in_fp32(

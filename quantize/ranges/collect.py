@@ -20,6 +20,7 @@ import onnx
 
 from quantize.errors import EngineError
 from quantize.session import make_session
+from quantize.session import run as run_session
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -136,7 +137,9 @@ def _each_image(
     names = [value.name for value in session.get_outputs()]
 
     def run(image: Array) -> Result:
-        values = dict(zip(names, session.run(names, {input_name: image}), strict=True))
+        values = dict(
+            zip(names, run_session(session, names, {input_name: image}, model="fp32 model"), strict=True)
+        )
         return reduce({**values, input_name: image})
 
     under_way: deque[Future[Result]] = deque()

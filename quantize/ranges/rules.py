@@ -52,9 +52,12 @@ def _kl(counts: Counts, bounds: Bounds) -> Bounds:
     """Least KL divergence between the histogram and its 256-level image, both ends shrunk alike.
 
     After Migacz, "8-bit inference with TensorRT", GTC 2017: values outside the range are folded into its
-    outermost bins, so that saturation counts as a change of the distribution.
+    outermost bins, so that saturation counts as a change of the distribution. The bin of zero is left out, as
+    it is there: after a ReLU it holds most values, all of them exact whatever the range.
     """
     centres = _centres(bounds)
+    counts = counts.copy()
+    counts[int(np.argmin(np.abs(centres)))] = 0
     candidates = zip(_shrunk(bounds[0]), _shrunk(bounds[1]), strict=True)
     return min(candidates, key=lambda ends: _divergence(counts, centres, *ends))
 

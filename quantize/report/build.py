@@ -30,7 +30,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
     Returns:
         Plain JSON values. Numbers that are not finite (undefined intervals, failed trials) are None.
     """
-    verdict = judge(verification, context.criterion, context.fp32_operators)
+    verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
     report = {
         "schema_version": SCHEMA_VERSION,
         "verdict": {"passed": verdict.passed, "sentence": verdict.sentence},
@@ -46,11 +46,14 @@ def build_report(verification: Verification, context: RunContext) -> Json:
             "formats_equality": _equality(verification),
         },
         "latency_rounds": verification.latency_rounds,
+        "latency_images": verification.latency_images,
         "classes": verification.classes,
         "images": _images(context),
         "tuning": {
             "trials": [_trial(trial, verification, context) for trial in context.trials],
             "fp32_operators": [dataclasses.asdict(operator) for operator in context.fp32_operators],
+            "sensitivity_nats": dict(context.sensitivity_nats),
+            "stopped_by": context.stopped_by,
         },
         "run": _run(verification, context),
         "warnings": [*context.warnings, *verification.warnings],

@@ -73,6 +73,10 @@ class RunContext:
     trials: Sequence[TrialLike] = ()
     fp32_operators: Sequence[FloatOperator] = ()
     """Operators left in fp32 on purpose, with the reason."""
+    stopped_by: str = ""
+    """Why the search ended: criterion, trials, timeout or exhausted; empty where there was none."""
+    sensitivity_nats: Mapping[str, float] = field(default_factory=dict)
+    """Operator -> divergence saved by leaving it in fp32, where that was measured."""
     input_model: str = ""
     """Path of the model the user gave; empty where the verified fp32 file is that model."""
     input_model_sha256: str = ""

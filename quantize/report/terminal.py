@@ -92,7 +92,10 @@ def _table(verification: Verification, criterion: Criterion) -> Table:
         "integer operators", lambda facts: f"{facts.coverage.integer_weighted}/{facts.coverage.weighted}"
     )
     file_row("size, MB", lambda facts: f"{facts.size_bytes / _BYTES_PER_MB:.2f}")
-    file_row("latency, ms (batch 1, 1 thread)", lambda facts: f"{facts.latency.median_ms:.2f}")
+    file_row(
+        f"latency, ms (batch {verification.latency_images}, 1 thread)",
+        lambda facts: f"{facts.latency.median_ms:.2f}",
+    )
     int8_row("speed-up", "1.00x", lambda artefact: f"{artefact.speed_up:.2f}x")
     return table
 

@@ -13,7 +13,9 @@ from quantize.verify import Artefact, Format, Verification, accuracy
 
 # So many names fit a line; the report lists them all.
 _NAMES_SHOWN = 3
-_CURE_LOSS = "more --calibration_samples, more --max_trials, or a larger --tolerable_loss"
+_CURE_LOSS = "more --calibration_samples{more}, or a larger --tolerable_loss"
+# What gives the search more room, by what ended it; one that is exhausted has no use for room.
+_CURE_SEARCH = {"trials": ", more --max_trials", "timeout": ", a longer --timeout"}
 _CURE_FLOAT = "see models.int8.*.kernels in report.json for what stayed in float"
 
 
@@ -26,7 +28,11 @@ class Verdict:
 
 
 def judge(
-    verification: Verification, criterion: Criterion, fp32_operators: Sequence[FloatOperator] = ()
+    verification: Verification,
+    criterion: Criterion,
+    fp32_operators: Sequence[FloatOperator] = (),
+    *,
+    stopped_by: str = "",
 ) -> Verdict:
     """Hold every artefact against the criterion, and against the promise that integers do the work.
 
@@ -38,6 +44,7 @@ def judge(
         verification: what was measured.
         criterion: what may be lost.
         fp32_operators: operators left in fp32 on purpose, with the reason.
+        stopped_by: why the search ended, as in `RunContext`; decides what would give it more room.
     """
     explained = sum(operator.op_type in FLOAT_WEIGHTED for operator in fp32_operators)
     fallbacks = sum(operator.fallback for operator in fp32_operators)
@@ -47,7 +54,10 @@ def judge(
     problems = [*_grouped(lost), *_grouped(floating)]
     if not problems:
         return Verdict(True, "PASS: " + _praise(verification, criterion, fallbacks))
-    cure = _CURE_LOSS if any(lost.values()) else _CURE_FLOAT
+    if stopped_by == "timeout":
+        problems.append("the search was stopped by --timeout")
+    room = _CURE_LOSS.format(more=_CURE_SEARCH.get(stopped_by, ""))
+    cure = room if any(lost.values()) else _CURE_FLOAT
     return Verdict(False, f"FAIL: {'; '.join(problems)}. Next: {cure}.")
 
 
@@ -104,6 +114,12 @@ def _praise(verification: Verification, criterion: Criterion, left: int) -> str:
     high = max(interval.high for interval in declines.values())
     if high > criterion.tolerance:
         sentence += f"; 95 % interval up to {percent(high, criterion.kind)}, more images would narrow it"
+    few = min(artefact.facts.coverage.integer_weighted for artefact in verification.artefacts.values())
+    total = max(artefact.facts.coverage.weighted for artefact in verification.artefacts.values())
+    if 2 * few < total:
+        sentence += (
+            f"; only {few} of {total} convolutions and matrix products are integers, which gains little"
+        )
     if left:
         sentence += f"; {left} operator{'s' if left > 1 else ''} left in fp32"
     return sentence + "."

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
 from quantize.demo_data import write_digits_dataset
@@ -21,16 +22,6 @@ from quantize.report.build import SCHEMA_PATH
 from tests.end_to_end.conftest import Run, Runner
 
 FORMATS = {"QOperator": "-int8", "QDQ": "-qdq"}
-
-# One calibration image, one scale per weight tensor, the coarsest range rule: this cannot be free of loss.
-_HARMFUL = """
-quantization:
-  optype_wise:
-    Conv: {activation: {algorithm: [kl]}, weight: {granularity: [per_tensor]}}
-    Gemm: {activation: {algorithm: [kl]}, weight: {granularity: [per_tensor]}}
-    Add: {activation: {algorithm: [kl]}}
-    GlobalAveragePool: {activation: {algorithm: [kl]}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +31,33 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def failing(project_root: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Flags of a run that cannot keep every image right."""
+    """Flags of a run that must fail: the same network, one of its tensors beyond what one scale can hold."""
+    folder = tmp_path_factory.mktemp("failing")
     config = (project_root / "configs" / "demo_digits.yaml").read_text(encoding="utf-8")
-    config = config.replace("<DIR>", str(digits)).replace("quantization:\n", _HARMFUL, 1)
-    path = tmp_path_factory.mktemp("failing") / "harmful.yaml"
-    path.write_text(config, encoding="utf-8")
-    model = project_root / "examples/digits/digits-mobilenetv2.onnx"
-    return [
-        f"--input_model={model}",
-        f"--config={path}",
-        "--tolerable_loss=0",
-        "--max_trials=1",
-        "--calibration_samples=1",
-    ]
+    (folder / "c.yaml").write_text(config.replace("<DIR>", str(digits)), encoding="utf-8")
+    model = onnx.load(project_root / "examples" / "digits" / "digits-mobilenetv2.onnx")
+    _unbalance(model.graph)
+    onnx.save(model, folder / "fragile.onnx")
+    return [f"--input_model={folder / 'fragile.onnx'}", f"--config={folder / 'c.yaml'}", "--max_trials=1"]
+
+
+def _unbalance(graph: onnx.GraphProto) -> None:
+    """Makes channel 0 between two dense convolutions a thousand times larger; its readers undo that."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    readers = {
+        name: [n for n in graph.node if name in n.input] for node in graph.node for name in node.output
+    }
+    for producer in graph.node:
+        consumers = readers.get(producer.output[0], []) if producer.op_type == "Conv" else []
+        if len(consumers) == 1 and consumers[0].op_type == "Conv":
+            for name, where in (
+                (producer.input[1], (0,)),
+                (producer.input[2], (0,)),
+                (consumers[0].input[1], (slice(None), 0)),
+            ):
+                value = numpy_helper.to_array(constants[name]).copy()
+                value[where] *= 1e3 if where == (0,) else 1e-3
+                constants[name].CopyFrom(numpy_helper.from_array(value, name))
 
 
 def test_passes_and_leaves_exactly_three_files(demo: Run) -> None:
@@ -136,28 +141,37 @@ def test_quiet_prints_the_verdict_alone(run_program: Runner) -> None:
 def test_missed_tolerance_keeps_what_was_there(
     run_program: Runner, failing: list[str], tmp_path: Path
 ) -> None:
-    earlier = tmp_path / "digits-mobilenetv2-int8.onnx"
+    earlier = tmp_path / "fragile-int8.onnx"
     earlier.write_bytes(b"an earlier result")
     run = run_program(*failing, folder=tmp_path)
     assert run.code == 1, run.stderr
     assert "FAIL: " in run.stdout
     assert earlier.read_bytes() == b"an earlier result"
     assert sorted(path.name for path in tmp_path.iterdir()) == [earlier.name, "report-failed.json"]
+    assert f"{earlier} is from an earlier run" in run.stdout
+    report = json.loads((tmp_path / "report-failed.json").read_text(encoding="utf-8"))
+    assert report["models"]["int8"]["QDQ"]["path"] is None
+    assert report["tuning"]["stopped_by"] == "trials"
 
 
 def test_failed_models_are_kept_only_on_request(run_program: Runner, failing: list[str]) -> None:
     run = run_program(*failing, "--keep_failed")
     assert run.code == 1, run.stderr
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "digits-mobilenetv2-int8-failed.onnx",
-        "digits-mobilenetv2-qdq-failed.onnx",
+        "fragile-int8-failed.onnx",
+        "fragile-qdq-failed.onnx",
         "report-failed.json",
     ]
 
 
-def test_interrupt_leaves_nothing(project_root: Path, tmp_path: Path) -> None:
-    """SIGINT as soon as the program says that it measures ranges: well inside the work."""
-    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing(
+    number: signal.Signals, code: int, project_root: Path, tmp_path: Path
+) -> None:
+    """As soon as the program says that it measures ranges: well inside the work."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(project_root), "TMPDIR": str(temporary)}
     # A shell that runs the tests in the background ignores SIGINT, and its children inherit that.
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -170,12 +184,13 @@ def test_interrupt_leaves_nothing(project_root: Path, tmp_path: Path) -> None:
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("measuring ranges"):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     _, rest = process.communicate(timeout=60)
-    assert process.returncode == 130, rest
+    assert process.returncode == code, rest
     assert "Traceback" not in rest
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+    assert list(temporary.iterdir()) == []
 
 
 def test_one_file_name_gives_the_pair_beside_it(

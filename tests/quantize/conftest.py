@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.quantize.cli_stand_ins import Recorder
+from tests.quantize.image_samples import write_folders
 
 CLASSES = 7
 IMAGES = 24
@@ -152,3 +153,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "a model.onnx").touch()
     (tmp_path / "c.yaml").write_text("tuning: {accuracy_criterion: {relative: 0.02}}\n")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("many"), 40)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folders(tmp_path_factory.mktemp("few"), 12, seed=1)

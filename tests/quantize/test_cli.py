@@ -13,7 +13,7 @@ from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.config import Config
 from quantize.config.tuning import STRATEGIES
 from quantize.version import VERSION
-from tests.quantize.cli_stand_ins import MEASURE, PROJECT, TUNE, Recorder, failed
+from tests.quantize.cli_stand_ins import PROJECT, TUNE, Recorder, failed
 
 # Help.
 
@@ -222,40 +222,3 @@ def test_demo_refuses_what_it_brings(recorder: Recorder, capsys: pytest.CaptureF
     assert "--demo and --config contradict" in failed(capsys, "tune", "--demo", "--config=c.yaml")
     assert "--seed: expected at least 0" in failed(capsys, "tune", "--demo", "--seed=-1")
     assert recorder.calls == []
-
-
-# Measuring.
-
-
-@pytest.mark.parametrize(
-    ("words", "called"),
-    [
-        (["evaluate"], "evaluate"),
-        (["benchmark"], "benchmark"),
-        (["benchmark", "--mode=performance"], "benchmark"),
-        (["benchmark", "--mode=accuracy"], "evaluate"),
-        (["run_benchmark", "--mode", "accuracy", "--batch_size=4"], "evaluate"),
-    ],
-)
-def test_what_is_measured(words: list[str], called: str, recorder: Recorder, files: Path) -> None:
-    assert main([*words, *MEASURE]) == 0
-    assert recorder.calls[0][0] == called
-    assert recorder.calls[0][2] == {"input_model": Path("a model.onnx"), "verbosity": "normal"}
-
-
-def test_flags_of_the_benchmark(recorder: Recorder, files: Path) -> None:
-    flags = ["--warmup=1", "--iteration=2", "--cores_per_instance=3", "--num_of_instance=4", "--batch_size=5"]
-    assert main(["benchmark", *MEASURE, *flags]) == 0
-    performance = recorder.config.evaluation.performance
-    assert (performance.warmup, performance.iteration, performance.dataloader.batch_size) == (1, 2, 5)
-    assert (recorder.config.threads_per_instance, performance.configs.num_of_instance) == (3, 4)
-
-
-def test_threads_of_the_benchmark_win_over_the_configuration(recorder: Recorder, files: Path) -> None:
-    (files / "c.yaml").write_text(
-        "evaluation: {performance: {configs: {cores_per_instance: 4, intra_num_of_threads: 6}}}"
-    )
-    assert main(["benchmark", *MEASURE, "--threads=2"]) == 0
-    assert recorder.config.threads_per_instance == recorder.config.thread_count == 2
-    assert main(["benchmark", *MEASURE, "--cores_per_instance=3"]) == 0
-    assert recorder.config.threads_per_instance == 3

@@ -37,6 +37,18 @@ from tests.quantize.cli_stand_ins import MEASURE, PROJECT, TUNE, Recorder, faile
         (["tune", "--output_model=o"], "--input_model is missing: the .onnx file to start from, or --demo"),
         (["tune", "--output_model=o", "--input_model=m"], "--config is missing: for example"),
         (["evaluate", "--config=c"], "--input_model is missing"),
+        (["evaluate", "--metric=top1"], "--metric is a flag of tune, not of evaluate; remove it"),
+        (
+            ["benchmark", "--mode=accuracy", "--warmup=0"],
+            "--warmup has no effect with --mode=accuracy; leave",
+        ),
+        (["benchmark", "--mode=accuracy", "--iteration=3"], "--iteration has no effect with --mode=accuracy"),
+        (["benchmark", "--mode=accuracy", "--cores_per_instance=3"], "--cores_per_instance has no effect"),
+        (["benchmark", "--mode=accuracy", "--num_of_instance=3"], "--num_of_instance has no effect"),
+        (["benchmark", "--seed=0"], "--seed has no effect with --mode=performance; leave it out"),
+        (["benchmark", "--mode=performance", "--eval_samples=3"], "--eval_samples has no effect"),
+        (["benchmark", "--calibration_samples=3"], "--calibration_samples has no effect"),
+        (["benchmark", "--allow_overlap"], "--allow_overlap has no effect with --mode=performance"),
     ],
 )
 def test_usage_errors(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:

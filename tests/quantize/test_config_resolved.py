@@ -138,15 +138,6 @@ def test_transforms_that_differ_are_allowed_and_named() -> None:
     )
 
 
-def test_framework_and_format_that_differ_are_named() -> None:
-    config = Config.from_mapping(
-        {"model": {"framework": "onnxrt_qdq"}, "quantization": {"quant_format": "QOperator"}}
-    )
-    assert config.formats == ("QOperator",)
-    assert len(config.warnings) == 1
-    assert Config.from_mapping({"quantization": {"quant_format": "QDQ"}}).warnings == ()
-
-
 def test_threads_and_cores_that_differ_are_named() -> None:
     layout = {"cores_per_instance": 4, "intra_num_of_threads": 2}
     assert (

@@ -31,17 +31,21 @@ def names(output: Path, source: Path, formats: tuple[Any, ...] = ("QOperator", "
 def test_a_file_name(output: str, qoperator: str, qdq: str, report: str, tmp_path: Path) -> None:
     expected = {"QOperator": qoperator, "QDQ": qdq, "report": report}
     assert names(tmp_path / "new folder" / output, tmp_path / "m.onnx") == expected
-    assert (tmp_path / "new folder").is_dir()
+    assert not (tmp_path / "new folder").exists()  # nothing is made before there is something to keep
 
 
-def test_a_folder_is_created(tmp_path: Path) -> None:
+def test_a_folder_gets_files_named_after_the_input(tmp_path: Path) -> None:
     found = names(tmp_path / "out" / "deeper", tmp_path / "mobilenetv2-12.onnx")
     assert found == {
         "QOperator": "mobilenetv2-12-int8.onnx",
         "QDQ": "mobilenetv2-12-qdq.onnx",
         "report": "report.json",
     }
-    assert (tmp_path / "out" / "deeper").is_dir()
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_suffix_counts_in_any_case(tmp_path: Path) -> None:
+    assert names(tmp_path / "x.ONNX", tmp_path / "m.onnx")["QOperator"] == "x.ONNX"
 
 
 def test_a_single_format_gets_the_very_name(tmp_path: Path) -> None:
@@ -94,7 +98,7 @@ def test_folders_in_the_way(tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(InputError, match="is a folder; name another file"):
         plan_destination(tmp_path / "x.onnx", tmp_path / "m.onnx", ("QDQ",))
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match="a file of that name exists"):
+    with pytest.raises(InputError, match="file is a file; name another place"):
         plan_destination(tmp_path / "file", tmp_path / "m.onnx", ("QDQ",))
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match="read-only; choose a writable folder"):
@@ -117,31 +121,57 @@ def test_staging_leaves_nothing(error: BaseException | None, tmp_path: Path) -> 
 
 def test_staging_needs_the_folder(tmp_path: Path) -> None:
     destination = plan_destination(tmp_path / "out", tmp_path / "m.onnx", ("QDQ",))
-    destination.folder.rmdir()
-    with pytest.raises(InputError, match="cannot write into"), staging(destination):
+    (tmp_path / "out").write_bytes(b"came in between")
+    with pytest.raises(InputError, match="a file of that name exists"), staging(destination):
         raise AssertionError("not reached")
 
 
-def test_moving_replaces_in_order(tmp_path: Path) -> None:
-    for name in ("a", "b", "final"):
-        (tmp_path / name).write_text(name)
-    move_into_place({tmp_path / "a": tmp_path / "final", tmp_path / "b": tmp_path / "report"})
-    assert (tmp_path / "final").read_text() == "a"
-    assert sorted(os.listdir(tmp_path)) == ["final", "report"]
+@pytest.fixture
+def staged(tmp_path: Path) -> dict[Path, Path]:
+    """Two new files in a staging folder; the second replaces an older one."""
+    (tmp_path / "staging").mkdir()
+    moves = {tmp_path / "staging" / name: tmp_path / f"final {name}" for name in ("a", "b")}
+    for source in moves:
+        source.write_text(f"new {source.name}")
+    (tmp_path / "final b").write_text("old b")
+    return moves
 
 
-def test_a_failed_move_says_what_is_in_place(tmp_path: Path, monkeypatch: Any) -> None:
-    for name in ("a", "b", "second"):
-        (tmp_path / name).write_text(name)
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_moving_replaces_everything(staged: dict[Path, Path], tmp_path: Path) -> None:
+    move_into_place(staged)
+    assert contents(tmp_path) == {"final a": "new a", "final b": "new b"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failing", ["final a", "final b"])
+def test_a_failed_move_leaves_everything_as_it_was(
+    *,
+    failing: str,
+    error: BaseException,
+    links: bool,
+    staged: dict[Path, Path],
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
     replace = os.replace
 
-    def second_fails(source: Path, target: Path) -> None:
-        if target.name == "second":
-            raise OSError(errno.EACCES, "Permission denied")
+    def fails_once(source: Path, target: Path) -> None:
+        if target.name == failing and source.name in ("a", "b"):
+            raise error
         replace(source, target)
 
-    monkeypatch.setattr(os, "replace", second_fails)
-    moves = {tmp_path / "a": tmp_path / "first", tmp_path / "b": tmp_path / "second"}
-    with pytest.raises(PipelineError, match="second: Permission denied; in place already: first"):
-        move_into_place(moves)
-    assert (tmp_path / "second").read_text() == "second"
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    expected = PipelineError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        move_into_place(staged)
+    assert contents(tmp_path) == {"final b": "old b"}

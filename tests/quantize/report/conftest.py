@@ -55,6 +55,7 @@ def make_verification() -> Maker:
             images=400,
             classes=1000,
             latency_rounds=30,
+            latency_images=1,
             warnings=warnings,
         )
 

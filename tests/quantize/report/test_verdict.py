@@ -35,8 +35,19 @@ def test_too_much_lost_fails_with_figures_and_a_cure(make_verification: Any) -> 
     assert not verdict.passed
     assert verdict.sentence == (
         "FAIL: QOperator and QDQ: top-1 declines 2.38 % > 1.00 % (84.00% -> 82.00%). "
-        "Next: more --calibration_samples, more --max_trials, or a larger --tolerable_loss."
+        "Next: more --calibration_samples, or a larger --tolerable_loss."
     )
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "cure"),
+    [("trials", "more --max_trials"), ("timeout", "a longer --timeout"), ("exhausted", "a larger")],
+)
+def test_the_cure_fits_what_ended_the_search(make_verification: Any, stopped_by: str, cure: str) -> None:
+    sentence = judge(make_verification(lost=10), Criterion(tolerance=0.01), stopped_by=stopped_by).sentence
+    assert cure in sentence.partition("Next: ")[2]
+    assert ("stopped by --timeout" in sentence) is (stopped_by == "timeout")
+    assert ("--max_trials" in sentence) is (stopped_by == "trials")
 
 
 def test_one_bad_format_is_enough(make_verification: Any) -> None:

@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime's Linux and macOS builds send usage events and write an identifier to the home folder, from
+# the moment they are imported (1.29 and newer). A user's models are nobody else's business; "0" allows it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from quantize.pipeline import TuningResult, tune

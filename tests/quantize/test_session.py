@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +157,17 @@ def test_a_failing_operator_names_the_model() -> None:
     )
     with pytest.raises(EngineError, match="int8: ONNX Runtime failed on a batch"):
         outputs(make_session(model, threads=1), np.zeros((1, 5), np.float32), model="int8")
+
+
+def test_the_runtime_sends_and_writes_nothing_about_the_user(model_files: Any, tmp_path: Path) -> None:
+    """Its telemetry keeps an identifier in the home folder and a session file among the temporary ones."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**kept, "HOME": str(home), "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"}
+    code = "import sys; from quantize.session import make_session; make_session(sys.argv[1], threads=1)"
+    root = str(Path(module.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code, str(model_files.fp32)], env=environment, cwd=root, check=True)
+    assert list(home.rglob("*")) == []
+    assert list(temporary.rglob("*")) == []

@@ -106,16 +106,9 @@ class Fidelity:
         Raises:
             EngineError: shapes differ, or a value is NaN or plus infinity.
         """
-        if reference.shape != candidate.shape:
-            raise EngineError(
-                f"{model}: expected outputs {list(reference.shape)}, got {list(candidate.shape)}"
-            )
-        check_finite(reference, "reference")
-        check_finite(candidate, model)
-        log_p = log_probabilities(reference, probabilities=probabilities)
-        log_q = log_probabilities(candidate, probabilities=probabilities)
+        each = divergences(reference, candidate, probabilities=probabilities, model=model)
         agree = int((reference.argmax(axis=1) == candidate.argmax(axis=1)).sum())
-        return cls(len(reference), agree, float((np.exp(log_p) * (log_p - log_q)).sum()))
+        return cls(len(reference), agree, float(each.sum()))
 
     def merge(self, other: Fidelity) -> Fidelity:
         """Both sets of images together."""
@@ -234,6 +227,30 @@ def log_probabilities(values: Floats, *, probabilities: bool) -> npt.NDArray[np.
     x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
     floored: npt.NDArray[np.float64] = np.maximum(x, _LOG_FLOOR)
     return floored
+
+
+def divergences(
+    reference: Floats, candidate: Floats, *, probabilities: bool = False, model: str = "model"
+) -> npt.NDArray[np.float64]:
+    """KL(reference||candidate) of each image in nats, [N, C] and [N, C] → [N]; see `Fidelity`.
+
+    Args:
+        reference: what the reference put out.
+        candidate: what the model put out.
+        probabilities: the outputs are softmax values already, not logits.
+        model: what to call the candidate in messages.
+
+    Raises:
+        EngineError: shapes differ, or a value is NaN or plus infinity.
+    """
+    if reference.shape != candidate.shape:
+        raise EngineError(f"{model}: expected outputs {list(reference.shape)}, got {list(candidate.shape)}")
+    check_finite(reference, "reference")
+    check_finite(candidate, model)
+    log_p = log_probabilities(reference, probabilities=probabilities)
+    log_q = log_probabilities(candidate, probabilities=probabilities)
+    each: npt.NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return each
 
 
 def guessing_accuracy(classes: int, images: int) -> float:

@@ -40,15 +40,25 @@ def draft_with(
     return Draft(dict(operators), settled_scales(network.model, network.inventory, operators, tied))
 
 
+def joined(network: Network, operators: Iterable[str]) -> list[list[str]]:
+    """The tensors that share one scale: all operands and the result of each Concat, which then copies
+    integers as they are."""
+    chosen = set(operators)
+    found = [
+        (*operator.inputs, operator.output)
+        for name, operator in network.inventory.by_name().items()
+        if operator.op_type == "Concat" and name in chosen
+    ]
+    return [list(group) for group in found]
+
+
 def _tied(
     network: Network, operators: Iterable[str], scales: Mapping[str, ActivationScale]
 ) -> dict[str, ActivationScale]:
-    """One scale for all operands and the result of a Concat, which then copies integers as they are."""
+    """One scale for all tensors of each group."""
     result = dict(scales)
-    for name, operator in network.inventory.by_name().items():
-        if operator.op_type != "Concat" or name not in operators:
-            continue
-        members = [t for t in (*operator.inputs, operator.output) if t in result]
+    for group in joined(network, operators):
+        members = [t for t in group if t in result]
         bounds = [result[t].bounds for t in members]
         shared = activation_scale(min(low for low, _ in bounds), max(high for _, high in bounds))
         result.update(dict.fromkeys(members, shared))

@@ -125,6 +125,13 @@ _IMAGE_FLAGS = (
 
 _REFINE_FLAGS = (
     Flag(
+        name="start_from",
+        group=_REFINEMENT,
+        help="refine this QDQ model of --input_model, whoever made it, instead of searching for one",
+        parse=path,
+        metavar="QDQ.onnx",
+    ),
+    Flag(
         name="refine",
         group=_REFINEMENT,
         help="none, fast (one rule for ranges) or full (the best of several) (default: full)",

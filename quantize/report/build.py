@@ -13,12 +13,13 @@ from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts
 from quantize.report.context import ImageSetFacts, RunContext, TrialLike
+from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
 from quantize.statistics import Interval
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
@@ -54,6 +55,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
             "fp32_operators": [dataclasses.asdict(operator) for operator in context.fp32_operators],
             "sensitivity_nats": dict(context.sensitivity_nats),
             "stopped_by": context.stopped_by,
+            "refinement": refinement_json(context.refinement),
         },
         "run": _run(verification, context),
         "warnings": [*context.warnings, *verification.warnings],
@@ -158,6 +160,7 @@ def _images(context: RunContext) -> Json:
     return {
         "calibration": facts(context.calibration),
         "evaluation": facts(context.evaluation),
+        "selection": None if context.selection is None else facts(context.selection),
         "overlap_count": context.overlap_images,
         "transforms": context.transforms,
     }

@@ -112,6 +112,7 @@ def make_refiner(
     options = RefineOptions(
         effort=wanted.effort,
         ranges=wanted.ranges,
+        scaling=wanted.scaling,
         equalize=wanted.equalize,
         weights=wanted.weights,
         biases=wanted.biases,

@@ -31,6 +31,10 @@ class Refine(Section):
         description="Rule for activation ranges: auto (by the effect on the selection images), quantile, "
         "median, mean, quantile90, minmax, mse, percentile or kl. Default: auto.",
     )
+    scaling: bool = Field(
+        default=True,
+        description="Try wider ranges of single tensors (full only). Default: true.",
+    )
     equalize: bool = Field(default=True, description="Bring channels to one size. Default: true.")
     weights: bool = Field(default=True, description="Round weights by GPTQ. Default: true.")
     biases: bool = Field(default=True, description="Correct biases. Default: true.")

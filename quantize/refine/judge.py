@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from quantize.metrics import Fidelity
+from quantize.metrics import Fidelity, divergences
 from quantize.qdq import write_qdq
 from quantize.refine.network import Draft, Network
 from quantize.session import make_session, outputs
@@ -54,13 +54,21 @@ class Judge:
 
     def __call__(self, draft: Draft) -> Score:
         """The score of a draft."""
-        network = self._network
-        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
-        found = scores(model, self._images, threads=self._threads, config_entries=network.session_entries)
         fidelity = Fidelity.from_logits(
-            self._reference, found, probabilities=self._probabilities, model="int8 model"
+            self._reference, self._scores(draft), probabilities=self._probabilities, model="int8 model"
         )
         return Score(fidelity.kl, fidelity.agreement)
+
+    def divergences(self, draft: Draft) -> npt.NDArray[np.float64]:
+        """KL(fp32||draft) of each image, in nats, [images]."""
+        return divergences(
+            self._reference, self._scores(draft), probabilities=self._probabilities, model="int8 model"
+        )
+
+    def _scores(self, draft: Draft) -> Floats:
+        network = self._network
+        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
+        return scores(model, self._images, threads=self._threads, config_entries=network.session_entries)
 
 
 def scores(

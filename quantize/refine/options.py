@@ -16,14 +16,16 @@ class RefineOptions:
 
     Attributes:
         effort: none leaves the engine's model as it is; fast chooses one rule for ranges on plain integer
-            models; full carries the best three through all passes, and tries dense equalization.
+            models; full carries the best three through all passes, and tries dense equalization and scaling.
         ranges: a rule for activation ranges, or "auto".
+        scaling: whether full effort tries wider ranges of single tensors.
         equalize, weights, biases, gain: which passes run.
         seed: of the sampled positions.
     """
 
     effort: Effort = "full"
     ranges: str = AUTO
+    scaling: bool = True
     equalize: bool = True
     weights: bool = True
     biases: bool = True

@@ -48,15 +48,13 @@ def draft_with(
 
 
 def joined(network: Network, operators: Iterable[str]) -> list[list[str]]:
-    """The tensors that share one scale: all operands and the result of each Concat, which then copies
-    integers as they are."""
+    """Groups of tensors that share one scale: operands and result of a Concat, which then copies integers."""
     chosen = set(operators)
-    found = [
-        (*operator.inputs, operator.output)
+    return [
+        [*operator.inputs, operator.output]
         for name, operator in network.inventory.by_name().items()
         if operator.op_type == "Concat" and name in chosen
     ]
-    return [list(group) for group in found]
 
 
 def _tied(

@@ -28,8 +28,8 @@ def ranked(divergences: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     return [*ties, *sorted(means.keys() - set(ties), key=lambda name: (means[name], name))]
 
 
-def exceeds_error(differences: npt.NDArray[Any]) -> bool:
-    """Whether the mean of paired differences, [images], is more than one standard error above zero.
+def exceeds_error(differences: npt.NDArray[Any], errors: float = 1.0) -> bool:
+    """Whether the mean of paired differences, [images], is more than so many standard errors above zero.
 
     The standard error is `s / sqrt(n)` with the sample's standard deviation s (n - 1 in its denominator); a
     single image has none, and no difference exceeds it.
@@ -37,4 +37,4 @@ def exceeds_error(differences: npt.NDArray[Any]) -> bool:
     count = len(differences)
     if count < 2:
         return False
-    return bool(differences.mean() > differences.std(ddof=1) / np.sqrt(count))
+    return bool(differences.mean() > errors * differences.std(ddof=1) / np.sqrt(count))

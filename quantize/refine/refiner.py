@@ -17,7 +17,10 @@ from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
 from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
+from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
+from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
+from quantize.refine.variants import Outcome, Variant, best_of
 from quantize.refine.weights import WeightCache, rounded_weights
 
 Floats = npt.NDArray[np.float32]
@@ -59,7 +62,8 @@ class Refiner:
         self._first_rules = () if first_rule is None else (first_rule,)
         self._cache: WeightCache = {}
         self._judge = Judge(network, selection, threads=threads, probabilities=network.probabilities)
-        self._settled: tuple[str, float] | None = None
+        self._settled: Variant | None = None
+        self._multipliers: Mapping[str, float] = {}
         self._best: Draft | None = None
 
     @property
@@ -80,36 +84,32 @@ class Refiner:
         default = (*self._first_rules, FAST_RULES[0])[0] if self.chooses_ranges else self._options.ranges
         rules, rule = {}, default
         if self._settled is not None:
-            rule = self._settled[0]
+            rule = self._settled.rule
         elif AUTO in rule_of.values() and self.chooses_ranges:
             rules = self._ranked(operators, rule_of)
             rule = next(iter(rules))
         start = self._plain(operators, rule_of, default)
         before = self._judge(start)
-        wanted = list(rules)[:_FULL_CANDIDATES] if self._options.effort == "full" and rules else [rule]
-        variants = [(one, 0.0) for one in wanted] if self._settled is None else [self._settled]
-        results = {variant: self._run(operators, rule_of, variant) for variant in variants}
-        if self._settled is None and self._options.effort == "full" and self._dense_channels(operators):
-            best_rule = min(results, key=lambda variant: results[variant][1].kl)[0]
-            variant = (best_rule, _DENSE_EXPONENT)
-            results[variant] = self._run(operators, rule_of, variant)
-        chosen = min(results, key=lambda variant: results[variant][1].kl)
+        results = self._outcomes(operators, rule_of, list(rules) or [rule])
+        chosen = best_of(results)
         draft, score, passes = results[chosen]
-        ranges = self._ranges_report(rules, chosen[0], before, passes[0].before if passes else score)
+        plain = passes[0].before
+        if chosen.scaled:
+            plain = self._judge(self._plain(operators, rule_of, chosen.rule))
+        ranges = self._ranges_report(rules, chosen.rule, before, plain)
+        passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
-            passes = tuple(replace(one, status="taken back") for one in (ranges, *passes))
-        else:
-            passes = (ranges, *passes)
+            passes = tuple(replace(one, status="taken back") for one in passes)
         if self._settled is None:
             self._settled, self._best = chosen, draft
         return draft, RefineReport(
             effort=self._options.effort,
             calibration_images=len(self._images),
             selection_images=self._judge.image_count,
-            rule=chosen[0],
+            rule=chosen.rule,
             rules=rules,
-            candidates={_named(variant): found[1].kl for variant, found in results.items()},
+            candidates={variant.name: found[1].kl for variant, found in results.items()},
             passes=passes,
             before=before,
             after=score,
@@ -134,17 +134,51 @@ class Refiner:
         )
 
     def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> dict[str, float]:
-        """Rule → KL divergence of its plain integer model, the least first."""
+        """Rule → KL divergence of its plain integer model, the best first; see `ranking`."""
         known = FULL_RULES if self._options.effort == "full" else FAST_RULES
         rules = (*self._first_rules, *known)
-        found = {rule: self._judge(self._plain(operators, rule_of, rule)).kl for rule in rules}
-        return dict(sorted(found.items(), key=lambda entry: entry[1]))
+        found = {rule: self._judge.divergences(self._plain(operators, rule_of, rule)) for rule in rules}
+        return {rule: float(found[rule].mean()) for rule in ranked(found)}
 
-    def _run(
-        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: tuple[str, float]
-    ) -> tuple[Draft, Score, tuple[PassReport, ...]]:
-        rule, exponent = variant
-        draft = draft_with(self._network, operators, rule_of, self._table, rule)
+    def _outcomes(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
+    ) -> dict[Variant, Outcome]:
+        """Carries what the effort allows through all passes: rules first, then what improves the best."""
+        if self._settled is not None:
+            return {self._settled: self._run(operators, rule_of, self._settled)}
+        full = self._options.effort == "full"
+        wanted = rules[: _FULL_CANDIDATES if full else 1]
+        results = {one: self._run(operators, rule_of, one) for one in map(Variant, wanted)}
+        if full and self._dense_channels(operators):
+            variant = Variant(best_of(results).rule, exponent=_DENSE_EXPONENT)
+            results[variant] = self._run(operators, rule_of, variant)
+        if full and self._options.scaling:
+            variant = replace(best_of(results), scaled=True)
+            self._multipliers = self._find_multipliers(operators, rule_of, variant.rule)
+            if self._multipliers:
+                results[variant] = self._run(operators, rule_of, variant)
+        return results
+
+    def _find_multipliers(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str
+    ) -> dict[str, float]:
+        """Tensor → factor, of those whose rule nobody gave and whose channels are not equalized."""
+        left_out = {tensor for tensor, given in rule_of.items() if given not in (AUTO, self._options.ranges)}
+        if self._options.equalize:
+            left_out.update(one.tensor for one in find_channels(self._network, operators) if one.free)
+        return find_multipliers(
+            self._network,
+            draft_with(self._network, operators, rule_of, self._table, rule),
+            self._images,
+            self._observations.scores,
+            left_out=left_out,
+            threads=self._threads,
+        )
+
+    def _run(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
+        draft = draft_with(self._network, operators, rule_of, self._table, variant.rule)
+        if variant.scaled:
+            draft = scaled(self._network, draft, self._multipliers)
         known = {channel.tensor for channel in self._channels}
         material = Material(
             network=self._network,
@@ -156,7 +190,7 @@ class Refiner:
             threads=self._threads,
             cache=self._cache,
         )
-        return run_passes(material, draft, exponent=exponent)
+        return run_passes(material, draft, exponent=variant.exponent)
 
     def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
         if not self._options.equalize:
@@ -186,7 +220,24 @@ class Refiner:
             return PassReport("ranges", "skipped", f"the rule is given: {rule}", before, before)
         return PassReport("ranges", "applied", f"{rule}, of {len(rules)} rules", before, after)
 
-
-def _named(variant: tuple[str, float]) -> str:
-    rule, exponent = variant
-    return rule if exponent == 0.0 else f"{rule}, dense exponent {exponent:g}"
+    def _scaling_report(
+        self, results: Mapping[Variant, Outcome], chosen: Variant, plain: Score
+    ) -> PassReport:
+        why = None
+        if not self._options.scaling:
+            why = "switched off"
+        elif self._options.effort != "full":
+            why = "only with full effort"
+        elif not self._multipliers:
+            why = "no tensor gains by another range"
+        elif not any(variant.scaled for variant in results):
+            why = "it did not help the first model"
+        if why is not None:
+            return PassReport("scaling", "skipped", why, plain, plain)
+        words = multipliers_in_words(self._multipliers)
+        _, score, passes = results[next(variant for variant in results if variant.scaled)]
+        if chosen.scaled:
+            return PassReport("scaling", "applied", words, plain, passes[0].before)
+        least = results[chosen][1]
+        words += f"; after all passes KL {score.kl:.4f} instead of {least.kl:.4f}"
+        return PassReport("scaling", "taken back", words, plain, passes[0].before)

@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 Held = Mapping[str, npt.NDArray[Any]]
 Result = TypeVar("Result")
 
-# ONNX Runtime would otherwise make integer kernels of what stands behind a DequantizeLinear, weights included.
+# ONNX Runtime would otherwise make integers of what stands behind a DequantizeLinear, weights included.
 _FLOAT_ONLY = {"session.disable_quant_qdq": "1"}
 
 
@@ -38,7 +38,7 @@ class Tail:
 
     Attributes:
         tensor: the tensor that is rounded.
-        model: with the float tensors at the cut, a scale and a zero point as inputs, and the scores as output.
+        model: from the float tensors at the cut, a scale and a zero point to the scores.
         scale, zero_point: names of those two inputs.
         held: for each image, the values of the other inputs.
     """
@@ -55,10 +55,11 @@ class Tail:
 
     def scores(self, entry: ActivationScale) -> Floats:
         """What the network makes of each image with the tensor rounded so, [images, classes] float32."""
+        # Symmetric int8 is uint8 with zero point 128: the lower bound says it for both.
         outputs = [self.model.graph.output[0].name]
-        how = {
+        how: Held = {
             self.scale: np.asarray(entry.scale, dtype=np.float32),
-            self.zero_point: np.asarray(entry.zero_point, dtype=np.uint8),
+            self.zero_point: np.asarray(round(-entry.bounds[0] / entry.scale), dtype=np.uint8),
         }
         rows = []
         for held in self.held:
@@ -148,10 +149,10 @@ def _tail(model: onnx.ModelProto, tensor: str, nodes: Sequence[onnx.NodeProto], 
         helper.make_node("QuantizeLinear", [tensor, scale, zero_point], [integers]),
         helper.make_node("DequantizeLinear", [integers, scale, zero_point], [rounded]),
     ]
-    how = {scale: np.zeros((), dtype=np.float32), zero_point: np.zeros((), dtype=np.uint8)}
+    how: Held = {scale: np.zeros((), dtype=np.float32), zero_point: np.zeros((), dtype=np.uint8)}
     output = model.graph.output[0].name
     behind = _cut_out(
-        model, [*pair, *(_reading(node, tensor, rounded) for node in nodes)], held[0] | how, [output]
+        model, [*pair, *(_reading(node, tensor, rounded) for node in nodes)], {**held[0], **how}, [output]
     )
     names = {value.name for value in behind.graph.input}
     return Tail(

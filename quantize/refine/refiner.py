@@ -82,22 +82,15 @@ class Refiner:
         """
         began_s = time.monotonic()
         default = (*self._first_rules, FAST_RULES[0])[0] if self.chooses_ranges else self._options.ranges
-        rules, rule = {}, default
-        if self._settled is not None:
-            rule = self._settled.rule
-        elif AUTO in rule_of.values() and self.chooses_ranges:
+        rules = {}
+        if self._settled is None and AUTO in rule_of.values() and self.chooses_ranges:
             rules = self._ranked(operators, rule_of)
-            rule = next(iter(rules))
         start = self._plain(operators, rule_of, default)
         before = self._judge(start)
-        results = self._outcomes(operators, rule_of, list(rules) or [rule])
+        results = self._outcomes(operators, rule_of, list(rules) or [default])
         chosen = best_of(results)
         draft, score, passes = results[chosen]
-        plain = passes[0].before
-        if chosen.scaled:
-            plain = self._judge(self._plain(operators, rule_of, chosen.rule))
-        ranges = self._ranges_report(rules, chosen.rule, before, plain)
-        passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
+        passes = (*self._range_reports(operators, rule_of, rules, results, before), *passes)
         if before.beats(score):
             draft, score = start, before
             passes = tuple(replace(one, status="taken back") for one in passes)
@@ -213,12 +206,25 @@ class Refiner:
             seed=self._options.seed,
         )
 
-    def _ranges_report(
-        self, rules: Mapping[str, float], rule: str, before: Score, after: Score
-    ) -> PassReport:
+    def _range_reports(
+        self,
+        operators: Mapping[str, bool],
+        rule_of: Mapping[str, str],
+        rules: Mapping[str, float],
+        results: Mapping[Variant, Outcome],
+        before: Score,
+    ) -> tuple[PassReport, PassReport]:
+        """What choosing a rule did to the plain model, and what scaling did."""
+        chosen = best_of(results)
+        plain = results[chosen][2][0].before
+        if chosen.scaled:
+            plain = self._judge(self._plain(operators, rule_of, chosen.rule))
+        what = f"{chosen.rule}, of {len(rules)} rules"
+        ranges = PassReport("ranges", "applied", what, before, plain)
         if not rules:
-            return PassReport("ranges", "skipped", f"the rule is given: {rule}", before, before)
-        return PassReport("ranges", "applied", f"{rule}, of {len(rules)} rules", before, after)
+            what = f"the rule is given: {chosen.rule}"
+            ranges = PassReport("ranges", "skipped", what, before, before)
+        return ranges, self._scaling_report(results, chosen, plain)
 
     def _scaling_report(
         self, results: Mapping[Variant, Outcome], chosen: Variant, plain: Score
@@ -239,5 +245,5 @@ class Refiner:
         if chosen.scaled:
             return PassReport("scaling", "applied", words, plain, passes[0].before)
         least = results[chosen][1]
-        words += f"; after all passes KL {score.kl:.4f} instead of {least.kl:.4f}"
+        words += f"; after all passes KL {score.kl:.3g} instead of {least.kl:.3g}"
         return PassReport("scaling", "taken back", words, plain, passes[0].before)

@@ -36,8 +36,8 @@ class RefineReport:
         calibration_images: images that the passes learnt from.
         selection_images: images that they were judged on; in neither calibration nor evaluation.
         rule: the rule for activation ranges that was chosen.
-        rules: rule -> KL divergence of its plain integer model, the best first, with those that tie
-            with it in the order of preference; empty where there was no choice.
+        rules: rule -> KL divergence of its plain integer model, the least first, but before
+            it the preferred one of those that tie with it; empty where there was no choice.
         candidates: variant -> KL divergence after all passes.
         passes: of the chosen variant, in order.
         before, after: scores on the selection images, of the model as the engine had it and as it is now.

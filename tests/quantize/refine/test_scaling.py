@@ -15,7 +15,7 @@ from quantize.metrics import divergences
 from quantize.model import serialize
 from quantize.qdq import write_qdq
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
-from quantize.refine import AUTO, RefineOptions, Refiner, RefineReport
+from quantize.refine import AUTO, RefineOptions, Refiner, RefineReport, scaling
 from quantize.refine import refiner as refiner_module
 from quantize.refine.judge import scores
 from quantize.refine.network import Draft, Network
@@ -159,6 +159,23 @@ def test_nothing_changes_where_no_multiplier_helps() -> None:
 
 def test_the_number_of_threads_changes_nothing() -> None:
     assert multipliers_of(heavy_tailed(), threads=2) == multipliers_of(heavy_tailed())
+
+
+def test_where_tensors_are_large_fewer_images_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, counts = heavy_tailed(), []
+
+    def counted(*args: Any, **more: Any) -> dict[str, Any]:
+        counts.append(len(args[2]))
+        return each_tail(*args, **more)
+
+    monkeypatch.setattr(scaling, "each_tail", counted)
+    largest = 4 * 6 * EXTENT * EXTENT  # of a tensor, in bytes
+    monkeypatch.setattr(scaling, "_HELD_LIMIT_BYTES", 2 * largest * 20 + 1)
+    assert multipliers_of(case) and counts == [16, 20]
+    counts.clear()
+    monkeypatch.setattr(scaling, "_HELD_LIMIT_BYTES", 0)
+    # one image at least, which tells nothing
+    assert multipliers_of(case) == {} and counts == [1, 1]
 
 
 def test_tensors_without_a_range_of_their_own_are_left_alone() -> None:

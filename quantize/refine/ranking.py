@@ -32,11 +32,12 @@ def ranked(divergences: Mapping[str, npt.NDArray[Any]]) -> list[str]:
     """
     means = {name: float(values.mean()) for name, values in divergences.items()}
     best = min(means, key=means.__getitem__)
-    first = next(name for name, values in divergences.items() if _ties(values, divergences[best]))
+    first = next(name for name, values in divergences.items() if ties(values, divergences[best]))
     return [first, *sorted(means.keys() - {first}, key=lambda name: (means[name], name))]
 
 
-def _ties(values: npt.NDArray[Any], best: npt.NDArray[Any]) -> bool:
+def ties(values: npt.NDArray[Any], best: npt.NDArray[Any]) -> bool:
+    """Whether a candidate ties with the best one; the numbers of both, image by image, [images]."""
     near = bool(values.mean() <= (1.0 + _TIE_FRACTION) * best.mean())
     return near and not exceeds_error(values - best, _TIE_ERRORS)
 

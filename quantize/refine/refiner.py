@@ -17,7 +17,7 @@ from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
 from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
-from quantize.refine.ranking import ranked
+from quantize.refine.ranking import ranked, ties
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
 from quantize.refine.variants import Outcome, Variant, best_of
@@ -88,9 +88,13 @@ class Refiner:
         start = self._plain(operators, rule_of, default)
         before = self._judge(start)
         results = self._outcomes(operators, rule_of, list(rules) or [default])
-        chosen = best_of(results)
+        chosen = self._chosen(results)
         draft, score, passes = results[chosen]
-        passes = (*self._range_reports(operators, rule_of, rules, results, before), *passes)
+        plain = passes[0].before
+        if chosen.scaled:
+            plain = self._judge(self._plain(operators, rule_of, chosen.rule))
+        ranges = _ranges_report(rules, chosen.rule, before, plain)
+        passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
             passes = tuple(replace(one, status="taken back") for one in passes)
@@ -152,6 +156,15 @@ class Refiner:
                 results[variant] = self._run(operators, rule_of, variant)
         return results
 
+    def _chosen(self, results: Mapping[Variant, Outcome]) -> Variant:
+        """The variant closest to fp32, or scaled ranges that tie with it: they were found on other images."""
+        best = best_of(results)
+        for variant, (draft, *_) in results.items():
+            found = self._judge.divergences
+            if variant.scaled and ties(found(draft), found(results[best][0])):
+                return variant
+        return best
+
     def _find_multipliers(
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str
     ) -> dict[str, float]:
@@ -206,26 +219,6 @@ class Refiner:
             seed=self._options.seed,
         )
 
-    def _range_reports(
-        self,
-        operators: Mapping[str, bool],
-        rule_of: Mapping[str, str],
-        rules: Mapping[str, float],
-        results: Mapping[Variant, Outcome],
-        before: Score,
-    ) -> tuple[PassReport, PassReport]:
-        """What choosing a rule did to the plain model, and what scaling did."""
-        chosen = best_of(results)
-        plain = results[chosen][2][0].before
-        if chosen.scaled:
-            plain = self._judge(self._plain(operators, rule_of, chosen.rule))
-        what = f"{chosen.rule}, of {len(rules)} rules"
-        ranges = PassReport("ranges", "applied", what, before, plain)
-        if not rules:
-            what = f"the rule is given: {chosen.rule}"
-            ranges = PassReport("ranges", "skipped", what, before, before)
-        return ranges, self._scaling_report(results, chosen, plain)
-
     def _scaling_report(
         self, results: Mapping[Variant, Outcome], chosen: Variant, plain: Score
     ) -> PassReport:
@@ -247,3 +240,9 @@ class Refiner:
         least = results[chosen][1]
         words += f"; after all passes KL {score.kl:.3g} instead of {least.kl:.3g}"
         return PassReport("scaling", "taken back", words, plain, passes[0].before)
+
+
+def _ranges_report(rules: Mapping[str, float], rule: str, before: Score, after: Score) -> PassReport:
+    if not rules:
+        return PassReport("ranges", "skipped", f"the rule is given: {rule}", before, before)
+    return PassReport("ranges", "applied", f"{rule}, of {len(rules)} rules", before, after)

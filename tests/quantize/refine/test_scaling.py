@@ -259,6 +259,18 @@ def test_wider_ranges_that_do_not_win_in_the_end_are_taken_back(monkeypatch: pyt
     assert draft.scales == plain.scales
 
 
+def test_scaled_ranges_are_preferred_where_they_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        refiner_module,
+        "find_multipliers",
+        lambda network, draft, *_, **__: dict.fromkeys(scalable(network, draft), 1.05),
+    )
+    _, report = refined(evenly_filled())
+    least, tied = report.candidates["quantile"], report.candidates["quantile, scaled ranges"]
+    assert least < tied < 1.25 * least
+    assert status_of(report)[0] == "applied" and report.after.kl == tied
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [({"scaling": False}, "switched off"), ({"effort": "fast"}, "only with full effort")],

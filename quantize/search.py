@@ -138,13 +138,14 @@ def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: b
         re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
     }
-    for allowed in restrictions.values():
-        activation = allowed.setdefault("activation", {})
-        given = [
-            rule for rule in activation.get("algorithm", [config.refine.ranges]) if refined or rule != AUTO
-        ]
-        if given and activation.get("dtype") != ["fp32"]:
-            activation["algorithm"] = given
+    if refined:
+        for allowed in restrictions.values():
+            activation = allowed.setdefault("activation", {})
+            if activation.get("dtype") != ["fp32"]:
+                activation.setdefault("algorithm", [config.refine.ranges])
+    else:
+        for allowed in restrictions.values():
+            _forget_auto(allowed)
     return EngineOptions(
         criterion=config.criterion,
         strategy=config.tuning.strategy.name,
@@ -156,3 +157,10 @@ def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: b
         workspace=config.tuning.workspace.path,
         verbose=stages.verbosity == "verbose",
     )
+
+
+def _forget_auto(allowed: dict[str, dict[str, list[str]]]) -> None:
+    """Without refinement nothing chooses a rule, so that "auto" leaves the choice to the engine."""
+    rules = allowed.get("activation", {}).get("algorithm", [])
+    if AUTO in rules:
+        allowed["activation"]["algorithm"] = [rule for rule in rules if rule != AUTO]

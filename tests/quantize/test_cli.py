@@ -108,6 +108,7 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "output_model": Path("out"),
         "verbosity": "normal",
         "keep_failed": False,
+        "start_from": None,
         "command": ("python", "-m", "quantize", *TUNE),
     }
     assert recorder.config.criterion.tolerance == 0.02

@@ -15,6 +15,8 @@ import pytest
 
 from quantize.criterion import Criterion
 from quantize.operators import FloatOperator
+from quantize.refine import PassReport, RefineReport
+from quantize.refine.judge import Score
 from quantize.report import ImageSetFacts, RunContext, build_report, report_text
 from quantize.report.build import SCHEMA_PATH, SCHEMA_VERSION
 from quantize.report.environment import package_versions, platform_facts
@@ -53,6 +55,19 @@ def context() -> RunContext:
         packages=package_versions(),
         platform=platform_facts(),
         stages_s={"tune": 12.0, "verify": 3.0},
+        refinement=RefineReport(
+            effort="full",
+            calibration_images=100,
+            selection_images=50,
+            rule="quantile",
+            rules={"quantile": 0.01, "kl": math.nan},
+            candidates={"quantile": 0.002},
+            passes=(PassReport("gain", "applied", "divided by 0.97", Score(0.003, 0.9), Score(0.002, 1.0)),),
+            before=Score(0.01, 0.9),
+            after=Score(0.002, 1.0),
+            duration_s=3.0,
+        ),
+        selection=ImageSetFacts(50, "c" * 64, "val.txt"),
         peak_memory_bytes=10**9,
         started_at="2026-01-02T03:04:05Z",
         transforms=[{"CenterCrop": {"size": 224}}],

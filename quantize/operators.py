@@ -100,6 +100,8 @@ def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
     """Sorts every node of a prepared model; absorbed activations belong to their operator."""
     index = GraphIndex(model.graph)
     before_weights = _tensors_before_weights(model.graph)
+    if not target.float_scores:
+        before_weights |= {name for node in model.graph.node for name in node.output}
     quantizable: list[Operator] = []
     floating: list[FloatOperator] = []
     movement: list[str] = []
@@ -131,7 +133,8 @@ def _why_float(
 ) -> str | None:
     """The reason why a node cannot be an integer operator; None if it can, or only moves data."""
     if node.op_type not in target.integer_operators or node.domain not in ("", "ai.onnx"):
-        return f"ONNX Runtime has no integer kernel for {node.op_type}"
+        runtime = "ONNX Runtime" if target.on_cpu else target.name
+        return f"{runtime} has no integer kernel for {node.op_type}"
     kind = index.element_types.get(node.output[0], onnx.TensorProto.FLOAT)
     if kind != onnx.TensorProto.FLOAT:
         return f"it computes {onnx.TensorProto.DataType.Name(kind)}, not float32"

@@ -23,7 +23,6 @@ from quantize.report.environment import package_versions, platform_facts
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
-from quantize.target import PORTABLE
 from quantize.verify import Verification, verify
 
 
@@ -62,6 +61,7 @@ def tune(
     label_path: str | Path | None = None,
     overrides: Mapping[str, object] | None = None,
     keep_failed: bool = False,
+    profile: bool = False,
     verbosity: Verbosity = "quiet",
 ) -> TuningResult:
     """Quantizes a classifier, as `run_tuning.sh` does.
@@ -74,6 +74,7 @@ def tune(
         label_path: image list, instead of those of the configuration.
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
+        profile: measure the time of each operator kind as well.
         verbosity: "quiet" prints nothing but the verdict.
 
     Raises:
@@ -91,6 +92,7 @@ def tune(
         output_model=Path(output_model),
         verbosity=verbosity,
         keep_failed=keep_failed,
+        profile=profile,
     )
 
 
@@ -113,6 +115,7 @@ def run_tune(
     output_model: Path,
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
+    profile: bool = False,
     command: Sequence[str] = (),
 ) -> TuningResult:
     """Runs the main job and prints its table and verdict.
@@ -123,6 +126,7 @@ def run_tune(
         output_model: as for `tune`.
         verbosity: as for `tune`.
         keep_failed: as for `tune`.
+        profile: as for `tune`.
         command: how the run was started, for the report.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -147,10 +151,12 @@ def run_tune(
                 data.evaluation,
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
+                target=config.target,
+                profile=profile,
             )
         context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
         return _conclude(
-            verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
+            verification, context, destination, staged, keep_failed=keep_failed, verbosity=verbosity
         )
 
 
@@ -177,7 +183,7 @@ def _write(
         model = spellings[kind]()
         staged[kind] = folder / final.name
         facts = provenance(
-            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name
+            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=config.target.name
         )
         save_model(model, staged[kind], facts | {"quantize.format": kind})
     return staged
@@ -226,7 +232,7 @@ def _conclude(
     staged: Mapping[Format, Path],
     *,
     keep_failed: bool,
-    quiet: bool,
+    verbosity: Verbosity,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
@@ -244,10 +250,10 @@ def _conclude(
     possible = [*_names(destination), *_names(destination.failed())]
     earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
-    if quiet:
+    if verbosity == "quiet":
         print(verdict.sentence)
     else:
-        show(verification, context.criterion, verdict)
+        show(verification, context.criterion, verdict, kernels=verbosity == "verbose")
         for target in moves.values():
             print(f"wrote {target}")
         for name in earlier:

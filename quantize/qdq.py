@@ -1,7 +1,8 @@
 """Writes the QDQ form of an integer model: `QuantizeLinear`/`DequantizeLinear` pairs around float operators.
 
-For every quantized tensor `real ≈ (q - zero_point) · scale` (ONNX `QuantizeLinear`). Activations are uint8
-with one scale per tensor; weights and biases are as in `quantize.weights`.
+For every quantized tensor `real ≈ (q - zero_point) · scale` (ONNX `QuantizeLinear`). Activations are uint8,
+or symmetric int8 where the target wants that, with one scale per tensor; weights and biases are as in
+`quantize.weights`.
 
 Written by us and not by the engine, whose writer casts weights without clipping, takes a scale of exactly 1
 for a degenerate one, quantizes the scores, and leaves Add in fp32 in this form.
@@ -49,7 +50,7 @@ def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: 
     unknown = sorted(plan.operators.keys() - chosen.keys())
     if unknown:
         raise EngineError(f"operator {unknown[0]!r} cannot be an integer operator of this model")
-    placement = place(model.graph, inventory, chosen)
+    placement = place(model.graph, inventory, chosen, scores=not target.float_scores)
     missing = sorted(placement.quantized - placement.tied.keys() - plan.scales.keys())
     if missing:
         raise EngineError(f"no range was measured for tensor {missing[0]!r} ({len(missing)} in all)")
@@ -79,17 +80,24 @@ class _Writer:
             for operator in self.chosen.values()
             if operator.activation is not None
         }
+        # Saturation of symmetric int8 lets negative numbers through, so that a Relu or Clip has to stay.
+        self.folds = not self.target.signed_activations
 
     def write(self) -> onnx.ModelProto:
         for value in self.model.graph.input:
             self._pair(value.name)
-        absorbed = {node.name for node in self.activations.values()}
+        behind = {node.name: output for output, node in self.activations.items()}
         for node in self.model.graph.node:
-            if node.name in absorbed:
+            if node.name in behind:
+                if not self.folds:
+                    self.nodes.append(self._renamed(node, behind[node.name]))
+                    self._pair(behind[node.name])
                 continue
             operator = self.chosen.get(node.name)
             self.nodes.append(self._float(node) if operator is None else self._integer(node, operator))
-            for output in node.output if operator is None else [operator.output]:
+            # Where an activation stays, the pair follows it instead.
+            done = operator is None or self.folds or operator.activation is None
+            for output in node.output if operator is None else [operator.output] * done:
                 self._pair(output)
         return self._assemble()
 
@@ -124,7 +132,7 @@ class _Writer:
         """The scale of a quantized tensor; it never reaches beyond the Relu or Clip that it stands for."""
         source = self.placement.tied.get(tensor, tensor)
         entry = self.plan.scales[source]
-        activation = self.activations.get(source)
+        activation = self.activations.get(source) if self.folds else None
         bounds = None if activation is None else clip_bounds(activation, self.index)
         return entry if bounds is None else entry.within(*bounds)
 
@@ -133,7 +141,7 @@ class _Writer:
         entry = self._scale(tensor)
         return [
             self._constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
-            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=np.uint8)),
+            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=entry.dtype)),
         ]
 
     def _append(self, op_type: str, inputs: list[str], output: str) -> None:
@@ -179,10 +187,19 @@ class _Writer:
             copy.output[0] = self._raw(node.output[0])
         return copy
 
-    def _integer(self, node: onnx.NodeProto, operator: Operator) -> onnx.NodeProto:
+    def _renamed(self, node: onnx.NodeProto, output: str) -> onnx.NodeProto:
+        """A node whose result is not quantized yet; what it reads keeps its name."""
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        copy.output[0] = operator.output if operator.float_output else self._raw(operator.output)
+        copy.output[0] = self._raw(output)
+        return copy
+
+    def _integer(self, node: onnx.NodeProto, operator: Operator) -> onnx.NodeProto:
+        copy = self._renamed(node, operator.output)
+        if operator.float_output:
+            copy.output[0] = operator.output
+        elif operator.activation is not None and not self.folds:
+            copy.output[0] = operator.raw_output
         if node.op_type in WEIGHTED_OPERATORS:
             copy.input[0] = self._dequantized(node.input[0])
             self._weights(node, copy, operator)
@@ -200,10 +217,13 @@ class _Writer:
             self.index,
             data_scale=self._scale(node.input[0]).scale,
             limit=self.target.weight_limit(depthwise=operator.depthwise),
-            per_channel=self.plan.operators[node.name],
+            per_channel=self.plan.operators[node.name] and node.op_type in self.target.per_channel_operators,
         )
         copy.input[1] = self._dequantize(f"{node.name}_weight", found.weights, found.scale, found.axis)
-        if found.bias is not None:
+        if found.bias is not None and not self.target.integer_bias:
+            bias = (found.bias * found.bias_scale.astype(np.float64)).astype(np.float32)
+            copy.input[2] = self._constant(f"{node.name}_bias", bias, "parameter")
+        elif found.bias is not None:
             bias_axis = None if found.axis is None else 0
             copy.input[2] = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
 

@@ -12,9 +12,9 @@ from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import AccuracyJudge, CalibrationDivergence
 from quantize.operators import Inventory
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
+from quantize.scales import scale_maker
 from quantize.source import Source
 from quantize.stages import Stages
-from quantize.target import PORTABLE
 
 
 def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
@@ -32,13 +32,15 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
     with stages.stage("measure the ranges"):
         extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
     ranges = RangeTable(
-        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+        extremes,
+        lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
+        scale_maker(config.target),
     )
     task = Task(
         model=source.prepared,
         inventory=source.inventory,
         ranges=ranges,
-        target=PORTABLE,
+        target=config.target,
         loader=data.calibration,
         judge=AccuracyJudge(
             data.evaluation, config.criterion, threads=threads, classes=source.signature.classes

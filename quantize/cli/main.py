@@ -128,6 +128,7 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
         output_model=output_model,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        profile=arguments.profile,
         command=command,
     ).exit_code
 
@@ -144,6 +145,7 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
         overrides,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        profile=arguments.profile,
         command=command,
     ).exit_code
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from quantize.errors import EngineError
 from quantize.ranges.collect import BIN_COUNT, Counts, Extremes, Histograms
-from quantize.scales import UINT8_LEVELS, ActivationScale, activation_scale
+from quantize.scales import ActivationScale, activation_scale
 
 Bounds = tuple[float, float]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
-HistogramRule = Callable[[Counts, Bounds], Bounds]
+MakeScale = Callable[[float, float], ActivationScale]
+# Histogram, its bounds, and what makes a scale of the bounds that are tried -> the bounds to use.
+HistogramRule = Callable[[Counts, Bounds, MakeScale], Bounds]
 
 # Which quantile of the images' own extremes the range spans. 0.65 and the median tie on MobileNetV2 (KL 0.012
 # against 0.052 for absolute extremes): a minority of images with massive activations does not count.
@@ -27,7 +29,7 @@ _PERCENTILE_FRACTION = 0.9999
 _SHRINKAGES: FloatArray = np.arange(1.0, 0.29, -0.02)
 
 
-def _percentile(counts: Counts, bounds: Bounds) -> Bounds:
+def _percentile(counts: Counts, bounds: Bounds, _: MakeScale) -> Bounds:
     """Cuts the same fraction of values off both ends."""
     tail = counts.sum() * (1.0 - _PERCENTILE_FRACTION) / 2
     cumulated = np.cumsum(counts)
@@ -37,18 +39,19 @@ def _percentile(counts: Counts, bounds: Bounds) -> Bounds:
     return float(edges[first]), float(edges[min(last + 1, BIN_COUNT)])
 
 
-def _mse(counts: Counts, bounds: Bounds) -> Bounds:
+def _mse(counts: Counts, bounds: Bounds, make: MakeScale) -> Bounds:
     """Least mean squared error of rounding and saturation, searching each end in turn (two sweeps)."""
     centres = _centres(bounds)
 
     def sweep(low: float) -> Bounds:
-        high = min(_shrunk(bounds[1]), key=lambda end: _squared_error(counts, centres, low, end))
-        return min(_shrunk(bounds[0]), key=lambda end: _squared_error(counts, centres, end, high)), high
+        high = min(_shrunk(bounds[1]), key=lambda end: _squared_error(counts, centres, make(low, end)))
+        low = min(_shrunk(bounds[0]), key=lambda end: _squared_error(counts, centres, make(end, high)))
+        return low, high
 
     return sweep(sweep(bounds[0])[0])
 
 
-def _kl(counts: Counts, bounds: Bounds) -> Bounds:
+def _kl(counts: Counts, bounds: Bounds, make: MakeScale) -> Bounds:
     """Least KL divergence between the histogram and its 256-level image, both ends shrunk alike.
 
     After Migacz, "8-bit inference with TensorRT", GTC 2017: values outside the range are folded into its
@@ -59,7 +62,7 @@ def _kl(counts: Counts, bounds: Bounds) -> Bounds:
     counts = counts.copy()
     counts[int(np.argmin(np.abs(centres)))] = 0
     candidates = zip(_shrunk(bounds[0]), _shrunk(bounds[1]), strict=True)
-    return min(candidates, key=lambda ends: _divergence(counts, centres, *ends))
+    return min(candidates, key=lambda ends: _divergence(counts, centres, ends, make))
 
 
 EXTREME_RULES = ("quantile", "minmax")
@@ -75,10 +78,12 @@ class RangeTable:
     Attributes:
         extremes: the statistics of the first pass.
         make_histograms: runs the second pass.
+        make_scale: what kind of scale the deployment takes.
     """
 
     extremes: Extremes
     make_histograms: Callable[[], Histograms]
+    make_scale: MakeScale = activation_scale
     _histograms: Histograms | None = None
     _scales: dict[tuple[str, str], ActivationScale] = field(default_factory=dict)
 
@@ -92,7 +97,7 @@ class RangeTable:
             raise EngineError(f"no range was measured for tensor {tensor!r}")
         key = (tensor, rule)
         if key not in self._scales:
-            self._scales[key] = activation_scale(*self._bounds(tensor, rule))
+            self._scales[key] = self.make_scale(*self._bounds(tensor, rule))
         return self._scales[key]
 
     def _bounds(self, tensor: str, rule: str) -> Bounds:
@@ -108,7 +113,8 @@ class RangeTable:
             raise EngineError(f"there is no range rule {rule!r}; known are {', '.join(RULES)}")
         if self._histograms is None:
             self._histograms = self.make_histograms()
-        return _HISTOGRAM_RULES[rule](self._histograms.counts[tensor], self.extremes.bounds(tensor))
+        counts, bounds = self._histograms.counts[tensor], self.extremes.bounds(tensor)
+        return _HISTOGRAM_RULES[rule](counts, bounds, self.make_scale)
 
 
 def _centres(bounds: Bounds) -> FloatArray:
@@ -121,17 +127,12 @@ def _shrunk(end: float) -> list[float]:
     return [end * float(fraction) for fraction in _SHRINKAGES]
 
 
-def _rounded(centres: FloatArray, low: float, high: float) -> FloatArray:
-    entry = activation_scale(low, high)
-    steps: FloatArray = np.clip(np.rint(centres / entry.scale) + entry.zero_point, 0, UINT8_LEVELS)
-    return (steps - entry.zero_point) * entry.scale
+def _squared_error(counts: Counts, centres: FloatArray, entry: ActivationScale) -> float:
+    return float(np.dot(counts, np.square(centres - entry.rounded(centres))))
 
 
-def _squared_error(counts: Counts, centres: FloatArray, low: float, high: float) -> float:
-    return float(np.dot(counts, np.square(centres - _rounded(centres, low, high))))
-
-
-def _divergence(counts: Counts, centres: FloatArray, low: float, high: float) -> float:
+def _divergence(counts: Counts, centres: FloatArray, ends: Bounds, make: MakeScale) -> float:
+    low, high = ends
     inside = (centres >= low) & (centres <= high)
     if not inside.any():
         return np.inf
@@ -139,7 +140,7 @@ def _divergence(counts: Counts, centres: FloatArray, low: float, high: float) ->
     reference = kept.copy()
     reference[0] += counts[centres < low].sum()
     reference[-1] += counts[centres > high].sum()
-    _, group = np.unique(_rounded(centres[inside], low, high), return_inverse=True)
+    _, group = np.unique(make(low, high).rounded(centres[inside]), return_inverse=True)
     occupied = kept > 0
     share = np.bincount(group, weights=kept) / np.maximum(np.bincount(group, weights=occupied), 1)
     candidate = np.where(occupied, share[group], 0.0)

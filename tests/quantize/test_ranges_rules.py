@@ -142,6 +142,6 @@ def test_divergence_of_nothing_is_infinite() -> None:
     counts = np.zeros(BIN_COUNT, dtype=np.int64)
     counts[-1] = 5
     centres = module._centres((0.0, 1.0))
-    assert module._divergence(counts, centres, 0.0, 0.5) == np.inf  # only folded values, no image of them
-    assert module._divergence(counts, centres, 0.0, 0.0) == np.inf  # no bin inside
-    assert module._divergence(counts, centres, 0.0, 1.0) == pytest.approx(0.0)
+    assert module._divergence(counts, centres, (0.0, 0.5), activation_scale) == np.inf  # only folded values
+    assert module._divergence(counts, centres, (0.0, 0.0), activation_scale) == np.inf  # no bin inside
+    assert module._divergence(counts, centres, (0.0, 1.0), activation_scale) == pytest.approx(0.0)

@@ -13,6 +13,7 @@ Depthwise convolutions use another kernel, which adds in int32 (measured there a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,21 +34,18 @@ COMPARED_IMAGES = 500
 # 255 · 128 is the largest multiple of 255 · 64 that int16 holds.
 _PAIR_LIMIT = 128
 
-# Operator -> where it has its data and its weights, in the QDQ and the integer spelling.
-_OPERANDS = {
-    "Conv": (0, 1),
-    "Gemm": (0, 1),
-    "MatMul": (0, 1),
-    "QLinearConv": (0, 3),
-    "ConvInteger": (0, 1),
-    "QGemm": (0, 3),
-    "QLinearMatMul": (0, 3),
-    "MatMulInteger": (0, 1),
-    "MatMulIntegerToFloat": (0, 1),
+# Integer operator -> where it has its weights and the zero point of its activations.
+_INTEGER_SPELLING = {
+    "QLinearConv": (3, 2),
+    "ConvInteger": (1, 2),
+    "QGemm": (3, 2),
+    "QLinearMatMul": (3, 2),
+    "MatMulInteger": (1, 2),
+    "MatMulIntegerToFloat": (1, 4),
 }
+_FLOAT_SPELLING = frozenset({"Conv", "Gemm", "MatMul"})
 _CONVOLUTIONS = frozenset({"Conv", "QLinearConv", "ConvInteger"})
 _TRANSPOSABLE = frozenset({"Gemm", "QGemm"})
-_FLOAT_SPELLING = frozenset({"Conv", "Gemm", "MatMul"})
 
 Integers = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -94,7 +92,8 @@ def check_pairs(model: onnx.ModelProto) -> PairBound:
     """Checks every dense weight of a model, in QDQ or QOperator format.
 
     Args:
-        model: with its weights inside. Weights that are not int8 are none that saturate.
+        model: with its weights inside. Only products of uint8 activations and int8 weights can saturate: no
+            kernel that takes int8 activations or uint8 weights does (measured, and read in MLAS).
     """
     index = GraphIndex(model.graph)
     checked, exempt = 0, 0
@@ -123,20 +122,28 @@ def pairs_are_bounded(packed: Integers) -> bool:
 
 
 def _integer_weights(node: onnx.NodeProto, index: GraphIndex) -> Integers | None:
-    """The int8 weights of a node that multiplies them with integer activations, else None."""
-    if node.op_type not in _OPERANDS:
-        return None
-    data, position = _OPERANDS[node.op_type]
-    name = node.input[position]
+    """The int8 weights of a node that multiplies uint8 activations with them, else None."""
     if node.op_type in _FLOAT_SPELLING:
-        makers = [index.producer.get(node.input[data]), index.producer.get(name)]
-        if any(maker is None or maker.op_type != "DequantizeLinear" for maker in makers):
+        makers = [index.producer.get(name) for name in node.input[:2]]
+        found = [maker.input for maker in makers if maker is not None and maker.op_type == "DequantizeLinear"]
+        if len(found) < 2:
             return None
-        name = index.producer[name].input[0]
+        name, zero_point = found[1][0], _at(found[0], 2)
+    elif node.op_type in _INTEGER_SPELLING:
+        name, zero_point = (_at(node.input, place) for place in _INTEGER_SPELLING[node.op_type])
+    else:
+        return None
     tensor = index.initializers.get(name)
     if tensor is None or tensor.data_type != onnx.TensorProto.INT8:
         return None
+    if index.element_types.get(zero_point) == onnx.TensorProto.INT8:
+        return None
     return onnx.numpy_helper.to_array(tensor).astype(np.int32)
+
+
+def _at(inputs: Sequence[str], position: int) -> str:
+    """An optional input; the empty name where it was left out."""
+    return inputs[position] if len(inputs) > position else ""
 
 
 def _is_depthwise(node: onnx.NodeProto, weights: Integers) -> bool:

@@ -19,12 +19,15 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantize.errors import EngineError
-from quantize.graph import GraphIndex, tensor_names, tensors_read, unique_name
+from quantize.graph import GraphIndex, opset_of, tensor_names, tensors_read, unique_name
 from quantize.operators import Inventory, Operator, clip_bounds
-from quantize.placement import Placement, place
+from quantize.placement import LOOKED_THROUGH, Placement, place
 from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
 from quantize.weights import FloatArray, quantize_parameters
+
+# Since this opset, QuantizeLinear has the attribute output_dtype.
+_OUTPUT_DTYPE_OPSET = 21
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class _Writer:
         }
         # Saturation of symmetric int8 lets negative numbers through, so that a Relu or Clip has to stay.
         self.folds = not self.target.signed_activations
+        # ONNX Runtime 1.32 moves an int8 DequantizeLinear through such operators and, from opset 21 on, puts
+        # a QuantizeLinear behind them whose output_dtype (INT8) contradicts its zero point, made uint8.
+        self.stops_movement = self.target.signed_activations and opset_of(self.model) >= _OUTPUT_DTYPE_OPSET
 
     def write(self) -> onnx.ModelProto:
         for value in self.model.graph.input:
@@ -181,7 +187,8 @@ class _Writer:
         for position, name in enumerate(node.input):
             if name in self.placement.quantized and (moves or name in self.placement.integer_made):
                 copy.input[position] = self._dequantized(name)
-        if node.name in self.placement.products:
+        moved = self.stops_movement and not moves and node.op_type in LOOKED_THROUGH
+        if node.name in self.placement.products or (moved and node.input[0] in self.placement.integer_made):
             copy.input[0] = self._fence(copy.input[0], f"{node.name}_float")
         if moves:
             copy.output[0] = self._raw(node.output[0])

@@ -111,14 +111,22 @@ def probes() -> list[Probe]:
     return [*convolutions, *larger, *grouped, *products]
 
 
-def depthwise_probe(channels: int = 16) -> Probe:
+def depthwise_probe(channels: int, kernel: int) -> Probe:
     """One input and one output channel per group: every channel has the same two weights."""
+    shape = (1, channels, kernel, kernel)
 
     def model(packed: np.ndarray) -> onnx.ModelProto:
-        weights = np.resize(packed, (channels, 9)).reshape(channels, 1, 3, 3)
-        return _model(weights, "QLinearConv", (1, channels, 3, 3), group=channels)
+        weights = np.resize(packed, (channels, kernel * kernel)).reshape(channels, 1, kernel, kernel)
+        return _model(weights, "QLinearConv", shape, group=channels)
 
-    return Probe(f"Conv 3x3 depthwise, {channels} channels", 9, model, (1, channels, 3, 3))
+    return Probe(f"Conv {kernel}x{kernel} depthwise, {channels} channels", kernel * kernel, model, shape)
+
+
+# Pairs at the limits of int16 with activations of 255: 128 · 255 = 32,640 fits, 129 · 255 = 32,895 does not.
+EDGES = (
+    *((64, 64), (65, 64), (127, 1), (127, 2), (-64, -64), (-65, -64), (-127, -1), (-127, -2)),
+    *((127, -127), (-128, 127), (-128, 0), (-128, -1)),
+)
 
 
 def _pairs(size: int) -> list[tuple[int, int]]:
@@ -132,6 +140,17 @@ def _weights(size: int) -> np.ndarray:
     return weights
 
 
+def found_edges() -> list[tuple[tuple[int, int], bool]]:
+    """Each of `EDGES`, and whether its sum saturated."""
+    size = 2
+    model = _product(size, "MatMulIntegerToFloat").model(np.array(EDGES))
+    with tempfile.TemporaryDirectory(prefix="quantize-probe-") as name:
+        path = Path(name) / "edges.onnx"
+        onnx.save(model, path)
+        ((native, emulated),) = outputs_on_both([(path, np.full((1, size), 255.0, np.float32))], Path(name))
+    return list(zip(EDGES, (native != emulated).ravel().tolist(), strict=True))
+
+
 def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
     """Each probe's label and the pairs of positions of which the sum saturated."""
     every = probes()
@@ -143,11 +162,12 @@ def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
             onnx.save(probe.model(_weights(probe.size)), path)
             cases.append((path, np.full(probe.shape, 255.0, np.float32)))
         # All channels of a depthwise convolution share their pair, so it takes a model per pair.
-        deep = depthwise_probe()
-        for row, weights in enumerate(_weights(deep.size)):
-            path = folder / f"depthwise-{row}.onnx"
-            onnx.save(deep.model(weights), path)
-            cases.append((path, np.full(deep.shape, 255.0, np.float32)))
+        deep = [depthwise_probe(channels, kernel) for channels, kernel in ((16, 3), (5, 3), (8, 5))]
+        for probe in deep:
+            for row, weights in enumerate(_weights(probe.size)):
+                path = folder / f"depthwise-{len(cases)}-{row}.onnx"
+                onnx.save(probe.model(weights), path)
+                cases.append((path, np.full(probe.shape, 255.0, np.float32)))
         results = outputs_on_both(cases, folder)
     for probe, (native, emulated) in zip(every, results, strict=False):
         differ = (native != emulated).reshape(-1, native.shape[1], *native.shape[2:])
@@ -158,15 +178,18 @@ def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
             probe.label,
             [pair for pair, saturated in zip(_pairs(probe.size), hit, strict=True) if saturated],
         )
-    rest = results[len(every) :]
-    hits = [pair for pair, (a, b) in zip(_pairs(deep.size), rest, strict=True) if (a != b).any()]
-    yield deep.label, hits
+    rest = iter(results[len(every) :])
+    for probe in deep:
+        found = [(pair, next(rest)) for pair in _pairs(probe.size)]
+        yield probe.label, [pair for pair, (native, emulated) in found if (native != emulated).any()]
 
 
 def main() -> int:
     """The script."""
     for label, pairs in found_pairs():
         print(f"{label}: {' '.join(f'{i},{j}' for i, j in pairs) or 'none'}")
+    for (a, b), saturated in found_edges():
+        print(f"weights {a} and {b}: {'saturate' if saturated else 'exact'}")
     return 0
 
 

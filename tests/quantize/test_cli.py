@@ -108,6 +108,7 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "output_model": Path("out"),
         "verbosity": "normal",
         "keep_failed": False,
+        "profile": False,
         "command": ("python", "-m", "quantize", *TUNE),
     }
     assert recorder.config.criterion.tolerance == 0.02
@@ -207,7 +208,7 @@ def test_demo_needs_nothing(recorder: Recorder) -> None:
     assert name == "demo"
     assert arguments == (None, {})
     command = ("python", "-m", "quantize", "tune", "--demo")
-    assert keywords == {"verbosity": "normal", "keep_failed": False, "command": command}
+    assert keywords == {"verbosity": "normal", "keep_failed": False, "profile": False, "command": command}
 
 
 def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:

@@ -114,7 +114,7 @@ class Quantization(Section):
     @field_validator("target", mode="before")
     @classmethod
     def _known_target(cls, given: Any) -> Any:
-        if given not in TARGETS:
+        if given not in tuple(TARGETS):
             raise ValueError(f"{given!r} is no target; {did_you_mean(str(given), tuple(TARGETS))}")
         return given
 

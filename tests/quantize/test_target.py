@@ -78,7 +78,8 @@ def test_emulated_targets_stay_close_to_fp32(name: str, target: Target) -> None:
 def test_the_file_means_what_the_emulation_computes(name: str, target: Target) -> None:
     case = zoo_case(name, 21, target)
     model = case.qdq()
-    reference = ReferenceEvaluator(model).run(None, {case.signature.input_name: case.images})[0]
+    with np.errstate(invalid="ignore"):  # dead channels: far beyond the range, and saturated all the same
+        (reference,) = ReferenceEvaluator(model).run(None, {case.signature.input_name: case.images})
     scores = scores_of(model, case)
     reference = np.asarray(reference).reshape(scores.shape)
     # Half-way cases round differently in float and integer arithmetic: single steps of 1/127 of a range.

@@ -1,11 +1,12 @@
-"""Runs models on an emulated CPU without VNNI, and compares every output bit with this CPU's.
+"""Runs models on an emulated CPU without VNNI, and compares every output bit with that of exact kernels.
 
     python scripts/check_on_avx2.py out/m-int8.onnx out/m-qdq.onnx
     python scripts/check_on_avx2.py --config=mobilenetv2.yaml --dataset_location=DIR --count=8 out/*.onnx
 
 Valgrind's tool `none` translates a program for a CPU that has AVX2 and neither AVX-512 nor VNNI, so ONNX
 Runtime chooses the kernels that add neighbouring products in int16 with saturation (`VPMADDUBSW`): the ones
-that an artefact for every CPU has to survive. Needs `valgrind` (Debian: the package of that name) on x86-64.
+that an artefact for every CPU has to survive. Compared are kernels that never saturate, run natively on this
+CPU, whatever it is. Needs `valgrind` (Debian: the package of that name) on x86-64.
 
 Exit codes: 0 all outputs are equal bit for bit, 1 some differ, 2 it could not be tried.
 """
@@ -30,11 +31,12 @@ if str(PROJECT) not in sys.path:
     sys.path.insert(0, str(PROJECT))
 
 from quantize.errors import InputError, PipelineError  # noqa: E402  # needs the path above
+from quantize.portability import EXACT_KERNELS  # noqa: E402
 from quantize.session import input_shape, make_session, run  # noqa: E402
 
 Array = npt.NDArray[Any]
 
-_NATIVE, _EMULATED = "native", "emulated"
+_EXACT, _EMULATED = "exact", "emulated"
 
 
 def emulation_is_possible() -> bool:
@@ -43,14 +45,14 @@ def emulation_is_possible() -> bool:
 
 
 def outputs_on_both(cases: Sequence[tuple[Path, Array]], folder: Path) -> list[tuple[Array, Array]]:
-    """Runs models on this CPU and on the emulated one.
+    """Runs models with exact kernels on this CPU, and as they are on the emulated one.
 
     Args:
         cases: model and the images it is run on, one after another, [N, ...].
         folder: for the files that the processes exchange.
 
     Returns:
-        For each case, the outputs here and there, [N, ...].
+        For each case, the exact outputs and the emulated CPU's, [N, ...].
 
     Raises:
         InputError: there is no valgrind.
@@ -62,10 +64,10 @@ def outputs_on_both(cases: Sequence[tuple[Path, Array]], folder: Path) -> list[t
         np.save(folder / f"{number}-images.npy", images)
     models = [str(path) for path, _ in cases]
     here = [sys.executable, str(Path(__file__).resolve()), "--in_folder", str(folder)]
-    _finish([*here, "--name", _NATIVE, *models])
+    _finish([*here, "--name", _EXACT, *models])
     _finish(["valgrind", "--tool=none", "-q", *here, "--name", _EMULATED, *models])
     return [
-        (np.load(folder / f"{number}-{_NATIVE}.npy"), np.load(folder / f"{number}-{_EMULATED}.npy"))
+        (np.load(folder / f"{number}-{_EXACT}.npy"), np.load(folder / f"{number}-{_EMULATED}.npy"))
         for number in range(len(cases))
     ]
 
@@ -80,7 +82,7 @@ def _finish(command: Sequence[str]) -> None:
 def _run_here(models: Sequence[str], folder: Path, name: str) -> None:
     """What the processes do: each model on its images, one image at a time and one thread."""
     for number, path in enumerate(models):
-        session = make_session(path, threads=1)
+        session = make_session(path, threads=1, config_entries=EXACT_KERNELS if name == _EXACT else None)
         names = [item.name for item in session.get_outputs()]
         feed = session.get_inputs()[0].name
         images = np.load(folder / f"{number}-images.npy")
@@ -141,17 +143,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path, (native, emulated) in zip(arguments.models, found, strict=True):
+    for path, (exact, emulated) in zip(arguments.models, found, strict=True):
         equal = np.array(
-            [one.tobytes() == other.tobytes() for one, other in zip(native, emulated, strict=True)]
+            [one.tobytes() == other.tobytes() for one, other in zip(exact, emulated, strict=True)]
         )
-        digests = [hashlib.sha256(values.tobytes()).hexdigest()[:16] for values in (native, emulated)]
-        difference = float(np.abs(native.astype(np.float64) - emulated).max())
+        digests = [hashlib.sha256(values.tobytes()).hexdigest()[:16] for values in (exact, emulated)]
+        difference = float(np.abs(exact.astype(np.float64) - emulated).max())
         print(
             f"{path.name}: {int(equal.sum())} of {len(equal)} images bit-equal, largest difference "
-            f"{difference:.6g}; sha256 here {digests[0]}…, emulated {digests[1]}…"
+            f"{difference:.6g}; sha256 exact {digests[0]}…, emulated {digests[1]}…"
         )
-    return int(any(native.tobytes() != emulated.tobytes() for native, emulated in found))
+    return int(any(exact.tobytes() != emulated.tobytes() for exact, emulated in found))
 
 
 if __name__ == "__main__":

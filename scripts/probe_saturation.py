@@ -147,8 +147,8 @@ def found_edges() -> list[tuple[tuple[int, int], bool]]:
     with tempfile.TemporaryDirectory(prefix="quantize-probe-") as name:
         path = Path(name) / "edges.onnx"
         onnx.save(model, path)
-        ((native, emulated),) = outputs_on_both([(path, np.full((1, size), 255.0, np.float32))], Path(name))
-    return list(zip(EDGES, (native != emulated).ravel().tolist(), strict=True))
+        ((exact, emulated),) = outputs_on_both([(path, np.full((1, size), 255.0, np.float32))], Path(name))
+    return list(zip(EDGES, (exact != emulated).ravel().tolist(), strict=True))
 
 
 def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -169,8 +169,8 @@ def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
                 onnx.save(probe.model(weights), path)
                 cases.append((path, np.full(probe.shape, 255.0, np.float32)))
         results = outputs_on_both(cases, folder)
-    for probe, (native, emulated) in zip(every, results, strict=False):
-        differ = (native != emulated).reshape(-1, native.shape[1], *native.shape[2:])
+    for probe, (exact, emulated) in zip(every, results, strict=False):
+        differ = (exact != emulated).reshape(-1, exact.shape[1], *exact.shape[2:])
         channel = differ.any(axis=tuple(axis for axis in range(differ.ndim) if axis != 1))
         count = len(_pairs(probe.size))
         hit = channel.reshape(-1, count).any(axis=0)
@@ -181,7 +181,7 @@ def found_pairs() -> Iterator[tuple[str, list[tuple[int, int]]]]:
     rest = iter(results[len(every) :])
     for probe in deep:
         found = [(pair, next(rest)) for pair in _pairs(probe.size)]
-        yield probe.label, [pair for pair, (native, emulated) in found if (native != emulated).any()]
+        yield probe.label, [pair for pair, (exact, emulated) in found if (exact != emulated).any()]
 
 
 def main() -> int:

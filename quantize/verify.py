@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -146,31 +146,16 @@ def verify(
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     first = _First(loader)
-    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
-    exact = _exact_sessions(artefacts, threads)
-    found = evaluate(
-        sessions,
-        first,
-        reference=FP32,
-        probabilities=probabilities,
-        pairs=pairs,
-        witnesses=exact,
-        witness_images=COMPARED_IMAGES,
+    found, classes = _evaluated(
+        paths, first, pairs=pairs, artefacts=artefacts, threads=threads, probabilities=probabilities
     )
-    classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
-    del (
-        sessions,
-        exact,
-    )  # before the clock starts: idle thread pools and their memory are not part of what is timed
     alone = {name: make_session(path, threads=1) for name, path in paths.items()}
     timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
     facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
     if not target.on_cpu:
         facts |= {kind: replace(facts[kind], declared=_declared(path)) for kind, path in artefacts.items()}
     if profile:
-        facts = {
-            name: replace(fact, profile_ms=profile_ms(fact.path, first.image)) for name, fact in facts.items()
-        }
+        facts = {name: _profiled(fact, first.image) for name, fact in facts.items()}
     compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
     equality = found["QDQ"].equality["QOperator"] if pairs else None
     return Verification(
@@ -184,6 +169,33 @@ def verify(
         warnings=(*_emulated(target), *_warnings(facts, equality, classes)),
         target=target,
     )
+
+
+def _evaluated(
+    paths: Mapping[str, Path],
+    first: _First,
+    *,
+    pairs: Sequence[tuple[str, str]],
+    artefacts: Mapping[Format, Path],
+    threads: int,
+    probabilities: bool,
+) -> tuple[dict[str, Evaluation], int]:
+    """Evaluates all models, and counts their classes.
+
+    The sessions end with this function, before the clock starts: idle thread pools and their memory are not
+    part of what is timed.
+    """
+    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
+    found = evaluate(
+        sessions,
+        first,
+        reference=FP32,
+        probabilities=probabilities,
+        pairs=pairs,
+        witnesses=_exact_sessions(artefacts, threads),
+        witness_images=COMPARED_IMAGES,
+    )
+    return found, int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
 
 
 def _exact_sessions(artefacts: Mapping[Format, Path], threads: int) -> dict[str, InferenceSession]:
@@ -216,6 +228,10 @@ def _facts(path: Path, evaluation: Evaluation, latency: Latency) -> FileFacts:
         coverage=integer_coverage(path),
         latency=latency,
     )
+
+
+def _profiled(facts: FileFacts, image: npt.NDArray[np.float32]) -> FileFacts:
+    return replace(facts, profile_ms=profile_ms(facts.path, image))
 
 
 def _declared(path: Path) -> Coverage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -251,3 +253,18 @@ def test_a_plan_of_another_sign_is_written_as_it_says() -> None:
     graph = write_qdq(case.prepared, case.inventory, Plan(plan.operators, plan.scales), TENSORRT).graph
     kinds = {t.data_type for t in graph.initializer if t.name.endswith("_zero_point")}
     assert kinds == {TensorProto.INT8}
+
+
+@pytest.mark.parametrize("name", ["inverted_residual", "fire_module", "gemm_varieties", "bare_matmul_head"])
+def test_signed_activations_are_spelled_with_integer_operators_as_well(name: str) -> None:
+    """No target asks for it, but the spelling must not care about signs."""
+    signed = replace(TENSORRT, integer_bias=True, formats=("QOperator", "QDQ"))
+    case = zoo_case(name, target=signed)
+    qdq = case.qdq()
+    qoperator = to_qoperator(qdq)
+    kinds = {node.op_type for node in qoperator.graph.node}
+    assert kinds & {"QLinearConv", "QGemm", "QLinearMatMul", "QLinearAdd", "QLinearConcat"}
+    onnx.checker.check_model(qoperator)
+    np.testing.assert_allclose(
+        scores_of(qdq, case), scores_of(qoperator, case), atol=2 / 127 * np.ptp(scores_of(qdq, case))
+    )

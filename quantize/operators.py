@@ -99,7 +99,7 @@ class Inventory:
 def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
     """Sorts every node of a prepared model; absorbed activations belong to their operator."""
     index = GraphIndex(model.graph)
-    before_weights = _tensors_before_weights(model.graph)
+    before_weights = tensors_before_weights(model.graph)
     if not target.float_scores:
         before_weights |= {name for node in model.graph.node for name in node.output}
     quantizable: list[Operator] = []
@@ -245,8 +245,8 @@ def clip_bounds(node: onnx.NodeProto, index: GraphIndex) -> tuple[float, float] 
     return float(low), float(high)
 
 
-def _tensors_before_weights(graph: onnx.GraphProto) -> frozenset[str]:
-    """The tensors from which some weighted operator's data input can still be reached."""
+def tensors_before_weights(graph: onnx.GraphProto) -> frozenset[str]:
+    """Returns the tensors from which some weighted operator's data input can still be reached."""
     reached: set[str] = set()
     for node in reversed(graph.node):  # an ONNX graph is sorted topologically
         if node.op_type in WEIGHTED_OPERATORS:

@@ -10,7 +10,7 @@ from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import AccuracyJudge, CalibrationDivergence
-from quantize.operators import Inventory
+from quantize.operators import Inventory, tensors_before_weights
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.scales import scale_maker
 from quantize.source import Source
@@ -35,6 +35,7 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         extremes,
         lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
         scale_maker(config.target),
+        frozenset(tensors) - tensors_before_weights(source.prepared.graph),
     )
     task = Task(
         model=source.prepared,

@@ -79,11 +79,13 @@ class RangeTable:
         extremes: the statistics of the first pass.
         make_histograms: runs the second pass.
         make_scale: what kind of scale the deployment takes.
+        scores: tensors whose largest values decide the class, so that none may saturate: always minmax.
     """
 
     extremes: Extremes
     make_histograms: Callable[[], Histograms]
     make_scale: MakeScale = activation_scale
+    scores: frozenset[str] = frozenset()
     _histograms: Histograms | None = None
     _scales: dict[tuple[str, str], ActivationScale] = field(default_factory=dict)
 
@@ -102,7 +104,7 @@ class RangeTable:
 
     def _bounds(self, tensor: str, rule: str) -> Bounds:
         lows, highs = self.extremes.lows[tensor], self.extremes.highs[tensor]
-        if rule == "minmax":
+        if rule == "minmax" or (rule in RULES and tensor in self.scores):
             return self.extremes.bounds(tensor)
         if rule == "quantile":
             low = float(np.quantile(lows, 1.0 - _EXTREME_QUANTILE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,33 @@ def test_divergence_of_nothing_is_infinite() -> None:
     assert module._divergence(counts, centres, (0.0, 0.5), activation_scale) == np.inf  # only folded values
     assert module._divergence(counts, centres, (0.0, 0.0), activation_scale) == np.inf  # no bin inside
     assert module._divergence(counts, centres, (0.0, 1.0), activation_scale) == pytest.approx(0.0)
+
+
+def test_scores_never_saturate_whatever_the_rule() -> None:
+    lows, highs = np.zeros(4), np.array([1.0, 1.0, 2.0, 9.0])
+    extremes = Extremes({"x": lows, "scores": lows}, {"x": highs, "scores": highs})
+    ranges = RangeTable(extremes, lambda: pytest.fail("not needed"), scores=frozenset({"scores"}))
+    assert ranges.scale("scores", "quantile") == ranges.scale("x", "minmax")
+    assert ranges.scale("x", "quantile").bounds[1] < 9.0
+    assert ranges.scale("scores", "mse") == ranges.scale("x", "minmax")
+    with pytest.raises(EngineError, match="no range rule 'magic'"):
+        ranges.scale("scores", "magic")
+
+
+def test_rules_search_with_the_scale_of_the_deployment() -> None:
+    """Nearly all values at one end: an asymmetric range cuts the other end off, a symmetric one gains nothing."""
+    counts = np.zeros(BIN_COUNT, dtype=np.int64)
+    counts[-400:] = 100_000
+    counts[0] = 1
+    extremes = Extremes({"x": np.array([-1.0])}, {"x": np.array([1.0])})
+    makers = {
+        signed: RangeTable(
+            extremes, lambda: Histograms({"x": counts}), partial(activation_scale, signed=signed)
+        )
+        for signed in (False, True)
+    }
+    unsigned, signed = (makers[kind].scale("x", "mse") for kind in (False, True))
+    assert signed.signed and signed.zero_point == 0
+    assert not unsigned.signed
+    assert unsigned.bounds[0] > -0.9
+    assert signed.bounds[1] == pytest.approx(1.0, abs=0.02)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
+from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
 from quantize.export import to_qoperator
 from quantize.graph import GraphIndex
@@ -263,8 +266,56 @@ def test_signed_activations_are_spelled_with_integer_operators_as_well(name: str
     qdq = case.qdq()
     qoperator = to_qoperator(qdq)
     kinds = {node.op_type for node in qoperator.graph.node}
-    assert kinds & {"QLinearConv", "QGemm", "QLinearMatMul", "QLinearAdd", "QLinearConcat"}
+    assert kinds & {"QLinearConv", "QGemm", "MatMulIntegerToFloat", "QLinearAdd", "QLinearConcat"}
     onnx.checker.check_model(qoperator)
     np.testing.assert_allclose(
         scores_of(qdq, case), scores_of(qoperator, case), atol=2 / 127 * np.ptp(scores_of(qdq, case))
     )
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, images: np.ndarray) -> None:
+        self.left = [{"image": images}]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.left.pop() if self.left else None
+
+
+def structure(model: onnx.ModelProto) -> dict[str, object]:
+    """Name of each operator -> what its operands come from, and what reads its result."""
+    index = GraphIndex(model.graph)
+
+    def operand(name: str) -> tuple[str, ...]:
+        maker = index.producer.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return ("constant" if name in index.initializers else "float",)
+        zero_point = index.array(maker.input[2])
+        assert zero_point is not None
+        return (str(zero_point.dtype), "constant" if maker.input[0] in index.initializers else "activation")
+
+    return {
+        node.name: (
+            node.op_type,
+            [operand(name) for name in node.input if name],
+            {reader.op_type for reader in index.readers(node.output[0])},
+        )
+        for node in model.graph.node
+        if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("inverted_residual", "fire_module", "squeeze_and_excite", "matmul_head", "bare_matmul_head"),
+        *("dead_channels", "pre_activation_read_twice", "relu_chain_with_softmax"),
+    ],
+)
+def test_qnn_models_are_built_like_those_of_onnxruntime_itself(name: str, tmp_path: Path) -> None:
+    """Same operators, same Q and DQ around them, same types: by ONNX Runtime's own rules for QNN."""
+    case = zoo_case(name, target=QNN)
+    given, made = tmp_path / "fp32.onnx", tmp_path / "qnn.onnx"
+    onnx.save(case.prepared, given)
+    rules = get_qnn_qdq_config(given, _Reader(case.images), per_channel=True, weight_type=QuantType.QInt8)
+    quantize(str(given), str(made), rules)
+    assert structure(case.qdq()) == structure(onnx.load(made))

@@ -80,12 +80,14 @@ class FloatOperator:
 class Inventory:
     """The operators of one graph: those that can be integers, that cannot, and that only move data.
 
-    Operators on other numbers than floats (shapes, indices) are none of them.
+    Operators on other numbers than floats (shapes, indices) are none of them. `float_scores` says whether
+    everything behind the last weighted operator stays float.
     """
 
     quantizable: tuple[Operator, ...]
     floating: tuple[FloatOperator, ...]
     movement: tuple[str, ...]
+    float_scores: bool = True
 
     def by_name(self) -> Mapping[str, Operator]:
         """Operator name -> operator."""
@@ -119,7 +121,7 @@ def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
             quantizable.append(operator)
             if operator.activation is not None:
                 absorbed.add(operator.activation)
-    return Inventory(tuple(quantizable), tuple(floating), tuple(movement))
+    return Inventory(tuple(quantizable), tuple(floating), tuple(movement), target.float_scores)
 
 
 def _works_on_shapes(node: onnx.NodeProto, index: GraphIndex) -> bool:

@@ -64,9 +64,7 @@ class Placement:
     products: frozenset[str]
 
 
-def place(
-    graph: onnx.GraphProto, inventory: Inventory, chosen: Mapping[str, Operator], *, scores: bool = False
-) -> Placement:
+def place(graph: onnx.GraphProto, inventory: Inventory, chosen: Mapping[str, Operator]) -> Placement:
     """Places the pairs.
 
     An integer operator needs all its activation inputs quantized, and its output unless it returns floats.
@@ -77,12 +75,13 @@ def place(
         graph: a prepared graph, sorted topologically.
         inventory: its operators.
         chosen: the operators that become integers, by name.
-        scores: data movement behind the last integer operator, up to the model's outputs, follows too.
     """
     made = {operator.output for operator in chosen.values() if not operator.float_output}
     quantized = made | {name for operator in chosen.values() for name in operator.inputs}
     movement = [node for node in graph.node if node.name in set(inventory.movement)]
-    wanted = set(quantized) | ({value.name for value in graph.output} if scores else set())
+    wanted = set(quantized)
+    if not inventory.float_scores:
+        wanted.update(value.name for value in graph.output)
     for node in reversed(movement):
         if node.output[0] in wanted:
             wanted.add(node.input[0])

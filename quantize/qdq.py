@@ -53,7 +53,7 @@ def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: 
     unknown = sorted(plan.operators.keys() - chosen.keys())
     if unknown:
         raise EngineError(f"operator {unknown[0]!r} cannot be an integer operator of this model")
-    placement = place(model.graph, inventory, chosen, scores=not target.float_scores)
+    placement = place(model.graph, inventory, chosen)
     missing = sorted(placement.quantized - placement.tied.keys() - plan.scales.keys())
     if missing:
         raise EngineError(f"no range was measured for tensor {missing[0]!r} ({len(missing)} in all)")
@@ -138,7 +138,7 @@ class _Writer:
         """The scale of a quantized tensor; it never reaches beyond the Relu or Clip that it stands for."""
         source = self.placement.tied.get(tensor, tensor)
         entry = self.plan.scales[source]
-        activation = self.activations.get(source) if self.folds else None
+        activation = self.activations.get(source)
         bounds = None if activation is None else clip_bounds(activation, self.index)
         return entry if bounds is None else entry.within(*bounds)
 

@@ -55,13 +55,15 @@ class ActivationScale:
     def within(self, low: float, high: float) -> ActivationScale:
         """This scale, or a finer one where it reaches beyond [low, high] by more than a rounding error.
 
-        Saturation stands for a Relu or Clip only if no integer lies outside of what that lets through, which
-        a symmetric scale cannot do: only uint8 ones have this.
+        Saturation stands for a Relu or Clip only if no integer lies outside of what that lets through. Signed
+        scales, which are symmetric, cannot do that: for them the Relu or Clip stays, and so does the scale.
 
         Args:
             low: lower bound, at most zero; may be infinite.
             high: upper bound, at least zero; may be infinite.
         """
+        if self.signed:
+            return self
         least, most = self.bounds
         if least >= low - self.scale / 2 and most <= high + self.scale / 2:
             return self

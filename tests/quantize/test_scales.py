@@ -80,6 +80,11 @@ def test_rounding_saturates_at_the_integers_of_the_type() -> None:
     assert ActivationScale(0.5, 0, signed=True).rounded(values).tolist() == [-64.0, -1.0, 0.0, 0.5, 63.5]
 
 
+def test_a_signed_scale_stands_for_no_clip() -> None:
+    entry = activation_scale(-1.0, 3.0, signed=True)
+    assert entry.within(0.0, 2.0) == entry
+
+
 def test_makers_of_scales_follow_the_target() -> None:
     assert scale_maker(TENSORRT)(-1.0, 3.0) == activation_scale(-1.0, 3.0, signed=True)
     assert scale_maker(PORTABLE)(-1.0, 3.0) == activation_scale(-1.0, 3.0)

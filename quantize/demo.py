@@ -24,6 +24,7 @@ def run_demo(
     *,
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
+    profile: bool = False,
     command: Sequence[str] = (),
 ) -> TuningResult:
     """Quantizes the small MobileNetV2 of `examples/digits` on handwritten digits.
@@ -33,6 +34,7 @@ def run_demo(
         overrides: dotted field of the configuration -> value.
         verbosity: as for `run_tune`.
         keep_failed: as for `run_tune`.
+        profile: as for `run_tune`.
         command: as for `run_tune`.
 
     Raises:
@@ -53,5 +55,6 @@ def run_demo(
             output_model=output_model or Path.cwd() / _OUTPUT,
             verbosity=verbosity,
             keep_failed=keep_failed,
+            profile=profile,
             command=command,
         )

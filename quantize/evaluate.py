@@ -6,7 +6,7 @@ Each batch is decoded once and run through all models while it is hot.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ class Evaluation:
     top5_hits: npt.NDArray[np.bool_]
     equality: Mapping[str, Equality] = field(default_factory=dict)
     """Bit for bit against other models, by their name, for the pairs that were asked for."""
+    witness: Equality | None = None
+    """Bit for bit against its witness on the first images; None where it has none."""
 
 
 @dataclass
@@ -65,6 +67,8 @@ def evaluate(
     reference: str | None = None,
     probabilities: bool = False,
     pairs: Sequence[tuple[str, str]] = (),
+    witnesses: Mapping[str, ort.InferenceSession] | None = None,
+    witness_images: int = 0,
 ) -> dict[str, Evaluation]:
     """Run every model on every batch, one model after another.
 
@@ -76,6 +80,8 @@ def evaluate(
         reference: the name of the model that the others' fidelity is measured against.
         probabilities: the models end in softmax.
         pairs: names of models whose outputs are compared bit for bit.
+        witnesses: name of a model -> another session whose outputs should be the same bit for bit.
+        witness_images: on how many images they are run, the first ones.
 
     Returns:
         One evaluation per model, under the same name.
@@ -84,9 +90,10 @@ def evaluate(
         InputError: no images; images or labels that do not fit the models; unknown names.
         EngineError: a model failed or put out NaN.
     """
-    _check_names(sessions, reference, pairs)
+    _check_names(sessions, reference, [*pairs, *((name, name) for name in witnesses or {})])
     tallies = {name: _Tally() for name in sessions}
     equalities = {pair: Equality() for pair in pairs}
+    witnessed = {name: Equality() for name in witnesses or {}}
     for images, labels in batches:
         logits = {name: outputs(session, images, model=name) for name, session in sessions.items()}
         for name, tally in tallies.items():
@@ -99,9 +106,15 @@ def evaluate(
         for left, right in pairs:
             step_equality = Equality.from_logits(logits[left], logits[right])
             equalities[left, right] = equalities[left, right].merge(step_equality)
+        for name, so_far in witnessed.items():
+            count = min(len(images), witness_images - so_far.images)
+            if witnesses and count > 0:
+                theirs = outputs(witnesses[name], images[:count], model=f"{name} with exact kernels")
+                witnessed[name] = so_far.merge(Equality.from_logits(logits[name][:count], theirs))
     if any(not tally.batch_sizes for tally in tallies.values()):
         raise InputError("evaluation images: 0 were given; check the image list and the data path")
-    return {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
+    found = {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
+    return {name: replace(result, witness=witnessed.get(name)) for name, result in found.items()}
 
 
 def _finish(

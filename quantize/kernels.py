@@ -16,6 +16,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from quantize.errors import EngineError
+from quantize.graph import GraphIndex
 from quantize.session import make_session
 
 # Multiply-accumulate operators, the ones that int8 is for. In ONNX Runtime's spelling, whatever their domain:
@@ -106,11 +107,14 @@ class Coverage:
     """DequantizeLinear operators left: one, before the output, in a fully fused model."""
     float_weighted_operators: tuple[str, ...]
     """Names of convolutions and matrix products that run in float, as ONNX Runtime names them."""
+    declared_weighted: int = 0
+    """Of the integer kernels, those spelled as float operators between Q and DQ (`declared_coverage`)."""
 
     @property
     def integer_weighted(self) -> int:
         """Convolutions and matrix products that run in integers."""
-        return sum(count for kind, count in self.integer.items() if kind in INTEGER_WEIGHTED)
+        fused = sum(count for kind, count in self.integer.items() if kind in INTEGER_WEIGHTED)
+        return fused + self.declared_weighted
 
     @property
     def weighted(self) -> int:
@@ -119,7 +123,12 @@ class Coverage:
 
 
 def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
-    """Let ONNX Runtime optimize the model as it does to run it, and count what comes out.
+    """Counts what `optimized_model` gives; raises as it does."""
+    return graph_coverage(optimized_model(model_path, threads).graph)
+
+
+def optimized_model(model_path: str | Path, threads: int = 1) -> onnx.ModelProto:
+    """Let ONNX Runtime optimize the model as it does to run it.
 
     Args:
         model_path: an `.onnx` file.
@@ -135,12 +144,44 @@ def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
         # change, and layouts have no influence on what is integer.
         make_session(model_path, threads=threads, optimization="extended", optimized_path=optimized_path)
         try:
-            graph = onnx.load(optimized_path, load_external_data=False).graph
+            return onnx.load(optimized_path)
         except Exception as error:  # the reader's failures have no common root
             raise EngineError(
                 f"{model_path}: ONNX Runtime's optimized graph cannot be read: {error}"
             ) from error
-    return graph_coverage(graph)
+
+
+def declared_coverage(graph: GraphProto) -> Coverage:
+    """Count what a file in QDQ format asks to be run in integers, whatever ONNX Runtime makes of it here.
+
+    For deployments that this machine only emulates: an operator counts as an integer one if everything that
+    it computes with, its bias aside, comes from a DequantizeLinear.
+    """
+    index = GraphIndex(graph)
+    integer: Counter[str] = Counter()
+    floating: Counter[str] = Counter()
+    float_weighted: list[str] = []
+    for node in graph.node:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            continue
+        weighted = node.op_type in FLOAT_WEIGHTED
+        operands = node.input[:2] if weighted else [name for name in node.input if name in index.producer]
+        makers = [index.producer.get(name) for name in operands]
+        if makers and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
+            integer[node.op_type] += 1
+            continue
+        floating[node.op_type] += 1
+        if weighted:
+            float_weighted.append(node.name or node.output[0])
+    kinds = Counter(node.op_type for node in graph.node)
+    return Coverage(
+        integer=dict(sorted(integer.items())),
+        floating=dict(sorted(floating.items())),
+        quantize=kinds["QuantizeLinear"],
+        dequantize=kinds["DequantizeLinear"],
+        float_weighted_operators=tuple(float_weighted),
+        declared_weighted=sum(count for kind, count in integer.items() if kind in FLOAT_WEIGHTED),
+    )
 
 
 def graph_coverage(graph: GraphProto) -> Coverage:

@@ -24,7 +24,6 @@ from quantize.restart import refine_given
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
-from quantize.target import PORTABLE
 from quantize.verify import Verification, verify
 
 
@@ -64,6 +63,7 @@ def tune(
     overrides: Mapping[str, object] | None = None,
     keep_failed: bool = False,
     start_from: str | Path | None = None,
+    profile: bool = False,
     verbosity: Verbosity = "quiet",
 ) -> TuningResult:
     """Quantizes a classifier, as `run_tuning.sh` does.
@@ -77,6 +77,7 @@ def tune(
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
         start_from: a QDQ model of the same network that is refined instead of searching for one.
+        profile: measure the time of each operator kind as well.
         verbosity: "quiet" prints nothing but the verdict.
 
     Raises:
@@ -95,6 +96,7 @@ def tune(
         verbosity=verbosity,
         keep_failed=keep_failed,
         start_from=None if start_from is None else Path(start_from),
+        profile=profile,
     )
 
 
@@ -118,6 +120,7 @@ def run_tune(
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
     start_from: Path | None = None,
+    profile: bool = False,
     command: Sequence[str] = (),
 ) -> TuningResult:
     """Runs the main job and prints its table and verdict.
@@ -129,6 +132,7 @@ def run_tune(
         verbosity: as for `tune`.
         keep_failed: as for `tune`.
         start_from: as for `tune`.
+        profile: as for `tune`.
         command: how the run was started, for the report.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -156,10 +160,12 @@ def run_tune(
                 data.evaluation,
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
+                target=config.target,
+                profile=profile,
             )
         context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
         return _conclude(
-            verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
+            verification, context, destination, staged, keep_failed=keep_failed, verbosity=verbosity
         )
 
 
@@ -187,7 +193,7 @@ def _write(
         model = spellings[kind]()
         staged[kind] = folder / final.name
         facts = provenance(
-            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name
+            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=config.target.name
         )
         save_model(model, staged[kind], facts | {"quantize.format": kind})
     return staged
@@ -242,7 +248,7 @@ def _conclude(
     staged: Mapping[Format, Path],
     *,
     keep_failed: bool,
-    quiet: bool,
+    verbosity: Verbosity,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
@@ -260,10 +266,10 @@ def _conclude(
     possible = [*_names(destination), *_names(destination.failed())]
     earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
-    if quiet:
+    if verbosity == "quiet":
         print(verdict.sentence)
     else:
-        show(verification, context.criterion, verdict)
+        show(verification, context.criterion, verdict, kernels=verbosity == "verbose")
         for target in moves.values():
             print(f"wrote {target}")
         for name in earlier:

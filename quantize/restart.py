@@ -18,7 +18,6 @@ from quantize.refine.given import GIVEN, GivenRanges, read_given
 from quantize.search import make_refiner, measure_ranges, say_trial
 from quantize.source import Source
 from quantize.stages import Stages
-from quantize.target import PORTABLE
 
 _FLOAT_REASON = "it is float in the model that the run started from"
 
@@ -37,7 +36,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         InputError: it is no QDQ model of the input model, or nothing may be refined.
         EngineError: the runtime failed.
     """
-    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
+    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
     given = read_given(load_model(path, flag="--start_from", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
     refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
@@ -47,7 +46,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
     tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
     with stages.stage("refine"):
         draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
-        model = write_qdq(source.prepared, source.inventory, draft.plan(), PORTABLE)
+        model = write_qdq(source.prepared, source.inventory, draft.plan(), config.target)
     with stages.stage("judge"):
         judge = AccuracyJudge(
             data.evaluation,

@@ -13,15 +13,15 @@ from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import AccuracyJudge, CalibrationDivergence
-from quantize.operators import Inventory
+from quantize.operators import Inventory, tensors_before_weights
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.ranges.collect import each_alone
 from quantize.refine import AUTO, Network, RefineOptions, Refiner
 from quantize.refine.ranges import Ranges
 from quantize.report.refinement import refinement_lines
+from quantize.scales import scale_maker
 from quantize.source import Source
 from quantize.stages import Stages
-from quantize.target import PORTABLE
 
 
 def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
@@ -38,7 +38,7 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         model=source.prepared,
         inventory=source.inventory,
         ranges=ranges,
-        target=PORTABLE,
+        target=config.target,
         loader=data.calibration,
         judge=AccuracyJudge(
             data.evaluation, config.criterion, threads=threads, classes=source.signature.classes
@@ -84,7 +84,10 @@ def measure_ranges(config: Config, source: Source, data: Data, stages: Stages) -
     with stages.stage("measure the ranges"):
         extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
     return RangeTable(
-        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+        extremes,
+        lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
+        scale_maker(config.target),
+        frozenset(tensors) - tensors_before_weights(source.prepared.graph),
     )
 
 
@@ -118,7 +121,7 @@ def make_refiner(
         gain=wanted.gain,
         seed=config.seed,
     )
-    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
+    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
     with stages.stage("read images to refine on"):
         learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
         judging = [image for images, _ in data.judging for image in np.split(images, len(images))]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx.external_data_helper import uses_external_data
+from onnxruntime import InferenceSession
 
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
 from quantize.evaluate import Batch, Evaluation, evaluate
 from quantize.files import sha256_of_file
-from quantize.kernels import Coverage, integer_coverage
+from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
+from quantize.portability import COMPARED_IMAGES, EXACT_KERNELS, PairBound, Portability, check_pairs
+from quantize.profiler import profile_ms
 from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
+from quantize.target import PORTABLE, Format, Target
 
-Format = Literal["QOperator", "QDQ"]
 Metric = Literal["top1", "top5"]
 FP32 = "fp32"
 
@@ -38,6 +41,15 @@ class FileFacts:
     coverage: Coverage
     latency: Latency
     """At batch 1, one thread, interleaved with the other models."""
+    declared: Coverage | None = None
+    """What the file asks to be run in integers, where ONNX Runtime's CPU kernels are not the deployment's."""
+    profile_ms: Mapping[str, float] | None = None
+    """Operator kind -> milliseconds of one call, where that was asked for."""
+
+    @property
+    def judged_coverage(self) -> Coverage:
+        """What decides whether integers do the work: the deployment's kernels, as far as they are known."""
+        return self.coverage if self.declared is None else self.declared
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Artefact:
     fidelity: Fidelity
     speed_up: float
     """Median of the ratios fp32 time / int8 time of neighbouring calls."""
+    portability: Portability = field(default_factory=Portability)
+    """Whether it computes the same on every CPU."""
 
     def decline(self, metric: Metric) -> Decline:
         """The decline of the metric that the criterion names."""
@@ -89,6 +103,8 @@ class Verification:
     latency_images: int
     """Images in each timed call: 1, or the batch size that the model insists on."""
     warnings: tuple[str, ...]
+    target: Target = PORTABLE
+    """The deployment that the artefacts are for."""
 
 
 def accuracy(facts: FileFacts, metric: Metric) -> float:
@@ -105,6 +121,8 @@ def verify(
     probabilities: bool = False,
     latency_rounds: int = 30,
     latency_warmup: int = 5,
+    target: Target = PORTABLE,
+    profile: bool = False,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -116,6 +134,8 @@ def verify(
         probabilities: the models end in softmax.
         latency_rounds: timed calls per model.
         latency_warmup: calls per model before that.
+        target: the deployment that the artefacts are for.
+        profile: measure the time of each operator kind as well.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -126,13 +146,16 @@ def verify(
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     first = _First(loader)
-    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
-    found = evaluate(sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs)
-    classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
-    del sessions  # before the clock starts: idle thread pools and their memory are not part of what is timed
+    found, classes = _evaluated(
+        paths, first, pairs=pairs, artefacts=artefacts, threads=threads, probabilities=probabilities
+    )
     alone = {name: make_session(path, threads=1) for name, path in paths.items()}
     timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
     facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
+    if not target.on_cpu:
+        facts |= {kind: replace(facts[kind], declared=_declared(path)) for kind, path in artefacts.items()}
+    if profile:
+        facts = {name: _profiled(fact, first.image) for name, fact in facts.items()}
     compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
     equality = found["QDQ"].equality["QOperator"] if pairs else None
     return Verification(
@@ -143,8 +166,43 @@ def verify(
         classes=classes,
         latency_rounds=latency_rounds,
         latency_images=input_shape(alone[FP32])[0] or 1,
-        warnings=tuple(_warnings(facts, equality, classes)),
+        warnings=(*_emulated(target), *_warnings(facts, equality, classes)),
+        target=target,
     )
+
+
+def _evaluated(
+    paths: Mapping[str, Path],
+    first: _First,
+    *,
+    pairs: Sequence[tuple[str, str]],
+    artefacts: Mapping[Format, Path],
+    threads: int,
+    probabilities: bool,
+) -> tuple[dict[str, Evaluation], int]:
+    """Evaluates all models, and counts their classes.
+
+    The sessions end with this function, before the clock starts: idle thread pools and their memory are not
+    part of what is timed.
+    """
+    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
+    found = evaluate(
+        sessions,
+        first,
+        reference=FP32,
+        probabilities=probabilities,
+        pairs=pairs,
+        witnesses=_exact_sessions(artefacts, threads),
+        witness_images=COMPARED_IMAGES,
+    )
+    return found, int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
+
+
+def _exact_sessions(artefacts: Mapping[Format, Path], threads: int) -> dict[str, InferenceSession]:
+    return {
+        str(kind): make_session(path, threads=threads, config_entries=EXACT_KERNELS)
+        for kind, path in artefacts.items()
+    }
 
 
 class _First:
@@ -172,6 +230,14 @@ def _facts(path: Path, evaluation: Evaluation, latency: Latency) -> FileFacts:
     )
 
 
+def _profiled(facts: FileFacts, image: npt.NDArray[np.float32]) -> FileFacts:
+    return replace(facts, profile_ms=profile_ms(facts.path, image))
+
+
+def _declared(path: Path) -> Coverage:
+    return declared_coverage(onnx.load(path, load_external_data=False).graph)
+
+
 def _compare(
     name: str, facts: FileFacts, found: Mapping[str, Evaluation], timing: InterleavedLatency
 ) -> Artefact:
@@ -182,7 +248,15 @@ def _compare(
         top5=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top5_hits, model.top5_hits)),
         fidelity=model.fidelity or Fidelity.empty(),
         speed_up=timing.speed_ups[name],
+        portability=Portability(model.witness or Equality(), _bound(facts.path)),
     )
+
+
+def _bound(path: Path) -> PairBound:
+    """Of what the file says, and of what ONNX Runtime makes of it: it may quantize weights by itself."""
+    written = check_pairs(onnx.load(path))
+    fused = check_pairs(optimized_model(path))
+    return replace(written, unbounded=written.unbounded or fused.unbounded)
 
 
 def size_bytes(path: Path) -> int:
@@ -196,6 +270,12 @@ def size_bytes(path: Path) -> int:
         if entry.key == "location"
     }
     return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
+
+
+def _emulated(target: Target) -> list[str]:
+    if target.on_cpu:
+        return []
+    return [f"speed is that of this CPU, which only emulates {target.name}: measure it on the device"]
 
 
 def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes: int) -> Iterator[str]:

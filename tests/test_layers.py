@@ -74,6 +74,14 @@ def test_only_one_module_builds_inference_sessions() -> None:
     assert set(builders) <= {"quantize/session.py"}
 
 
+def test_targets_depend_on_no_machine() -> None:
+    """What a deployment's kernels can do is data: nothing that it imports could look at this CPU."""
+    imported = {name.partition(".")[0] for name in imported_modules(PROJECT / "quantize" / "target.py")}
+    assert imported <= {"__future__", "dataclasses", "typing"}
+    asked = [name_of(path) for path in MODULES if {"cpu_count", "platform_facts"} & set(called_names(path))]
+    assert set(asked).isdisjoint({"quantize/qdq.py", "quantize/weights.py", "quantize/scales.py"})
+
+
 @pytest.mark.parametrize("command", [["--help"], ["tune", "--help"], ["benchmark", "--help"]], ids=" ".join)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run(

@@ -79,6 +79,14 @@ _FILE_FLAGS = (
         field="quantization.quant_format",
     ),
     Flag(
+        name="target",
+        group=_FILES,
+        help="kernels that the models are for: portable, avx2, vnni, arm, tensorrt, qnn (default: portable)",
+        parse=one_of("portable", "avx2", "vnni", "arm", "tensorrt", "qnn"),
+        metavar="NAME",
+        field="quantization.target",
+    ),
+    Flag(
         name="workspace",
         group=_FILES,
         help="keep the model of every trial in this folder (default: none is kept)",
@@ -253,6 +261,7 @@ _SPEED_FLAGS = (
 )
 
 _RUN_FLAGS = (
+    Flag("profile", _RUN, "measure milliseconds by operator kind, of fp32 and of what was written"),
     _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
     Flag("quiet", _RUN, "print the verdict and errors only", COMMANDS, other_names=("-q",)),
     Flag("verbose", _RUN, "print every step, and tracebacks of errors", COMMANDS, other_names=("-v",)),

@@ -129,6 +129,7 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
         start_from=arguments.start_from,
+        profile=arguments.profile,
         command=command,
     ).exit_code
 
@@ -145,6 +146,7 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
         overrides,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        profile=arguments.profile,
         command=command,
     ).exit_code
 

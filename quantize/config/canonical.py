@@ -30,6 +30,7 @@ def to_json(config: Resolved) -> str:
     matters = {
         "form": _FORM_VERSION,
         "formats": sorted(config.formats),
+        "target": config.target.name,
         "calibration": {
             "images": config.calibration_count,
             "allow_overlap": calibration.allow_overlap,

@@ -12,10 +12,12 @@ from typing import Any
 from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts
+from quantize.portability import Portability
 from quantize.report.context import ImageSetFacts, RunContext, TrialLike
 from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
 from quantize.statistics import Interval
+from quantize.target import Target
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
@@ -46,6 +48,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
             "primary_format": context.primary_format,
             "formats_equality": _equality(verification),
         },
+        "target": _target(verification.target),
         "latency_rounds": verification.latency_rounds,
         "latency_images": verification.latency_images,
         "classes": verification.classes,
@@ -76,7 +79,9 @@ def _file(facts: FileFacts) -> Json:
         "size_bytes": facts.size_bytes,
         "accuracy": _counts(facts.counts),
         "kernels": _kernels(facts.coverage),
+        "declared_kernels": None if facts.declared is None else _kernels(facts.declared),
         "latency": _latency(facts.latency),
+        "profile_ms": None if facts.profile_ms is None else dict(facts.profile_ms),
     }
 
 
@@ -119,6 +124,31 @@ def _artefact(artefact: Artefact) -> Json:
         "agreement_fraction": artefact.fidelity.agreement,
         "kl_nats": artefact.fidelity.kl,
         "speed_up": artefact.speed_up,
+        "portability": _portability(artefact.portability),
+    }
+
+
+def _target(target: Target) -> Json:
+    return {
+        "name": target.name,
+        "exact": target.exact,
+        "on_cpu": target.on_cpu,
+        "dense_weight_bits": target.dense_weight_bits,
+        "pair_saturation": target.pair_saturation,
+        "activations": "int8 symmetric" if target.signed_activations else "uint8 asymmetric",
+    }
+
+
+def _portability(portability: Portability) -> Json:
+    equality, bound = portability.equality, portability.bound
+    return {
+        "exact_on_every_cpu": portability.exact if equality.images else None,
+        "compared_images": equality.images,
+        "equal_images": equality.equal_images,
+        "max_abs_difference": equality.max_abs_difference,
+        "dense_operators": bound.checked,
+        "depthwise_operators": bound.exempt,
+        "unbounded_operators": list(bound.unbounded),
     }
 
 

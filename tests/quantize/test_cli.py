@@ -12,6 +12,7 @@ from quantize.cli import main
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.config import Config
 from quantize.config.tuning import STRATEGIES
+from quantize.target import TARGETS
 from quantize.version import VERSION
 from tests.quantize.cli_stand_ins import PROJECT, TUNE, Recorder, failed
 
@@ -109,6 +110,7 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "verbosity": "normal",
         "keep_failed": False,
         "start_from": None,
+        "profile": False,
         "command": ("python", "-m", "quantize", *TUNE),
     }
     assert recorder.config.criterion.tolerance == 0.02
@@ -208,7 +210,7 @@ def test_demo_needs_nothing(recorder: Recorder) -> None:
     assert name == "demo"
     assert arguments == (None, {})
     command = ("python", "-m", "quantize", "tune", "--demo")
-    assert keywords == {"verbosity": "normal", "keep_failed": False, "command": command}
+    assert keywords == {"verbosity": "normal", "keep_failed": False, "profile": False, "command": command}
 
 
 def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:
@@ -223,3 +225,25 @@ def test_demo_refuses_what_it_brings(recorder: Recorder, capsys: pytest.CaptureF
     assert "--demo and --config contradict" in failed(capsys, "tune", "--demo", "--config=c.yaml")
     assert "--seed: expected at least 0" in failed(capsys, "tune", "--demo", "--seed=-1")
     assert recorder.calls == []
+
+
+def test_target_and_profile_reach_the_job(recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, "--target=TensorRT", "--profile"]) == 0
+    assert recorder.config.target.name == "tensorrt"
+    assert recorder.config.formats == ("QDQ",)
+    assert recorder.calls[0][2]["profile"] is True
+
+
+def test_targets_are_listed_where_one_is_misspelled(
+    recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TUNE, "--target=avx512"]) == 2
+    assert "expected portable, avx2, vnni, arm, tensorrt or qnn, got 'avx512'" in capsys.readouterr().err
+    assert recorder.calls == []
+
+
+def test_flags_know_the_targets_there_are() -> None:
+    (flag,) = (flag for flag in FLAGS if flag.name == "target")
+    assert flag.parse is not None
+    assert [flag.parse(name) for name in TARGETS] == list(TARGETS)
+    assert all(name in flag.help for name in TARGETS)

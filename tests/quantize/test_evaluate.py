@@ -85,3 +85,26 @@ def test_nan_names_the_model(model_files: Any) -> None:
     images[3] = np.nan
     with pytest.raises(EngineError, match="fp32: NaN"):
         evaluate({"fp32": make_session(model_files.fp32, threads=1)}, [(images, model_files.labels)])
+
+
+def test_witnesses_see_the_first_images_only(model_files: Any) -> None:
+    made = sessions(model_files)
+    same, other = make_session(model_files.qdq, threads=1), made["fp32"]
+    found = evaluate(
+        made, model_files.batches(5), witnesses={"QDQ": same, "QOperator": other}, witness_images=7
+    )
+    assert found["QDQ"].witness == Equality(7, 7, 0.0)  # a batch of five, and two of the next
+    assert found["fp32"].witness is None
+    witness = found["QOperator"].witness
+    assert witness is not None
+    assert (witness.images, witness.bit_equal) == (7, False)
+    logits = [outputs(made[name], model_files.images[:5]) for name in ("QOperator", "fp32")]
+    assert witness.max_abs_difference >= np.abs(logits[0] - logits[1]).max() * (1 - 1e-6)
+
+
+def test_more_witness_images_than_there_are_is_all_of_them(model_files: Any) -> None:
+    made = {"QDQ": make_session(model_files.qdq, threads=1)}
+    found = evaluate(made, model_files.batches(), witnesses=made, witness_images=500)
+    assert found["QDQ"].witness == Equality(24, 24, 0.0)
+    with pytest.raises(InputError, match="no model named 'other'"):
+        evaluate(made, model_files.batches(), witnesses={"other": made["QDQ"]}, witness_images=1)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from quantize.cli import texts
+from quantize.cli.commands import ADDED
 from quantize.cli.configure import configured, demo_overrides
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
@@ -110,6 +111,8 @@ def _run(arguments: list[str]) -> int:
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    if parsed.command in ADDED:
+        return ADDED[parsed.command].run(parsed)
     if parsed.command == TUNE:
         command = ("python", "-m", "quantize", *arguments)
         return _demo(parsed, command) if parsed.demo else _tune(parsed, command)

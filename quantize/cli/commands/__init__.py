@@ -1,0 +1,13 @@
+"""The commands that take their subject as a positional argument; one module each.
+
+To add one: write a module with a `COMMAND`, and name it here.
+"""
+
+from __future__ import annotations
+
+from quantize.cli.commands import predict
+from quantize.cli.commands.common import Command
+
+__all__ = ["ADDED"]
+
+ADDED: dict[str, Command] = {command.name: command for command in (predict.COMMAND,)}

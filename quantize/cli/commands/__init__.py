@@ -5,9 +5,15 @@ To add one: write a module with a `COMMAND`, and name it here.
 
 from __future__ import annotations
 
-from quantize.cli.commands import predict
+from quantize.cli.commands import inspect_model, predict
 from quantize.cli.commands.common import Command
 
 __all__ = ["ADDED"]
 
-ADDED: dict[str, Command] = {command.name: command for command in (predict.COMMAND,)}
+ADDED: dict[str, Command] = {
+    command.name: command
+    for command in (
+        predict.COMMAND,
+        inspect_model.COMMAND,
+    )
+}

@@ -14,6 +14,7 @@ from quantize.errors import InputError
 from quantize.files import atomic_write_bytes, atomic_write_text, make_folder, sha256_of_file
 from quantize.graph import opset_of
 from quantize.model import load_model, read_signature
+from quantize.names import is_plain, require_plain
 from quantize.package.archive import tar_gz, unpacked
 from quantize.package.evidence import Evidence, find_evidence
 from quantize.package.manifest import MANIFEST, manifest_entry, merged
@@ -21,7 +22,6 @@ from quantize.package.samples import check_sample, features_port, make_sample
 from quantize.package.texts import TABLE_HEAD, decline_sentence, model_card, table_row
 from quantize.preprocessing import read_preprocessing
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _FOLDER = re.compile(r"[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _DEFAULT_FOLDER = "validated/vision/classification"
 _DEFAULT_TAGS = ("vision", "classification")
@@ -152,10 +152,7 @@ def write_packages(packages: Sequence[Package], folder: Path) -> list[Path]:
 
 
 def _check_name(name: str, request: Request) -> None:
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{request.model}: its name becomes part of paths and links; rename it: letters, digits, . _ + -"
-        )
+    require_plain(name, str(request.model))
     folder = request.zoo_folder
     if folder is not None and (not _FOLDER.fullmatch(folder) or ".." in folder.split("/")):
         raise InputError(
@@ -167,7 +164,7 @@ def _family(evidence: Evidence, name: str) -> str:
     """The network's name: the fp32 file's up to the opset in it, `mobilenetv2-12` → `mobilenetv2`."""
     stem = Path(evidence.fp32_path).stem
     family = re.sub(r"-\d+$", "", stem).lower()
-    return family if _NAME.fullmatch(family) else name
+    return family if is_plain(family) else name
 
 
 def _onnx_version(model: onnx.ModelProto, evidence: Evidence) -> str:

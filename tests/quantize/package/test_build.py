@@ -221,5 +221,5 @@ def test_folders_of_the_zoo(folder: str, tuned: Path) -> None:
 def test_a_file_name_that_cannot_be_a_link(tuned: Path) -> None:
     odd = tuned.with_name("net](x).onnx")
     odd.write_bytes(tuned.read_bytes())
-    with pytest.raises(InputError, match="rename it"):
+    with pytest.raises(InputError, match="becomes part of paths"):
         packaged(odd)

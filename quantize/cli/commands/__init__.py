@@ -5,7 +5,7 @@ To add one: write a module with a `COMMAND`, and name it here.
 
 from __future__ import annotations
 
-from quantize.cli.commands import export, inspect_model, package, predict
+from quantize.cli.commands import export, inspect_model, package, predict, prepare
 from quantize.cli.commands.common import Command
 
 __all__ = ["ADDED"]
@@ -17,5 +17,6 @@ ADDED: dict[str, Command] = {
         inspect_model.COMMAND,
         package.COMMAND,
         export.COMMAND,
+        prepare.COMMAND,
     )
 }

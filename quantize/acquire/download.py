@@ -12,13 +12,13 @@ import json
 import os
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quantize.acquire.addresses import SafeRedirects, check_address, lfs_pointer
 from quantize.errors import InputError, PipelineError
 from quantize.files import atomic_write_text, make_folder, sha256_of_file
 from quantize.version import VERSION
@@ -87,7 +87,7 @@ def download(
         PipelineError: no address gave the file; what has arrived is kept for the next time.
     """
     for url in wanted.urls:
-        _check_address(url, trusted=wanted.sha256 is not None)
+        check_address(url, trusted=wanted.sha256 is not None)
     if wanted.target.exists():
         _check_present(wanted)
         return False
@@ -225,43 +225,6 @@ class _Transfer:
         with contextlib.suppress(FileNotFoundError):
             self.part.unlink()
         self.notes.unlink(missing_ok=True)
-
-
-class SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections only to what could have been asked for in the first place."""
-
-    def __init__(self, *, trusted: bool) -> None:
-        self.trusted = trusted
-
-    def redirect_request(  # noqa: PLR0917 (the base class's arguments)
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """Called for each step.
-
-        Raises:
-            InputError: it leads to another scheme, or out of encryption.
-        """
-        _check_address(newurl, trusted=self.trusted)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def lfs_pointer(path: Path) -> str | None:
-    """The SHA-256 that a Git LFS pointer stands for; None for any other file."""
-    with path.open("rb") as stream:
-        beginning = stream.read(512)
-    if not beginning.startswith(b"version https://git-lfs.github.com/spec/"):
-        return None
-    lines = dict(line.partition(b" ")[::2] for line in beginning.splitlines())
-    return lines.get(b"oid", b"").decode("ascii", "replace").removeprefix("sha256:")
-
-
-def _check_address(url: str, *, trusted: bool) -> None:
-    """Without a hash, only an encrypted connection says that nobody has changed the file on its way."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url}: is no address to download from; it begins with https://")
-    if parts.scheme == "http" and not trusted:
-        raise InputError(f"{url}: is not encrypted, so that its content needs a --sha256; or use https")
 
 
 def _check_present(wanted: Wanted) -> None:

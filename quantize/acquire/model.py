@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantize.acquire.download import Progress, Wanted, download, lfs_pointer
+from quantize.acquire.addresses import lfs_pointer
+from quantize.acquire.download import Progress, Wanted, download
 from quantize.acquire.known_files import KNOWN_FILES, KnownFile, known_by_hash, known_by_name
 from quantize.errors import InputError
 from quantize.files import sha256_of_file

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
+from quantize.cli.commands.common import human_output, print_json
 from quantize.cli.configure import configured, demo_overrides
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
@@ -21,6 +22,8 @@ from quantize.errors import InputError, PipelineError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from quantize.pipeline import TuningResult
 
 __all__ = ["main"]
 
@@ -125,14 +128,16 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     config = configured(arguments)
     from quantize.pipeline import run_tune
 
-    return run_tune(
-        config,
-        input_model=input_model,
-        output_model=output_model,
-        verbosity=_verbosity(arguments),
-        keep_failed=arguments.keep_failed,
-        command=command,
-    ).exit_code
+    with human_output(arguments.json):
+        result = run_tune(
+            config,
+            input_model=input_model,
+            output_model=output_model,
+            verbosity=_verbosity(arguments),
+            keep_failed=arguments.keep_failed,
+            command=command,
+        )
+    return _tuned(arguments, result)
 
 
 def _demo(arguments: Namespace, command: Sequence[str]) -> int:
@@ -142,13 +147,30 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
     overrides = demo_overrides(arguments)
     from quantize.demo import run_demo
 
-    return run_demo(
-        arguments.output_model,
-        overrides,
-        verbosity=_verbosity(arguments),
-        keep_failed=arguments.keep_failed,
-        command=command,
-    ).exit_code
+    with human_output(arguments.json):
+        result = run_demo(
+            arguments.output_model,
+            overrides,
+            verbosity=_verbosity(arguments),
+            keep_failed=arguments.keep_failed,
+            command=command,
+        )
+    return _tuned(arguments, result)
+
+
+def _tuned(arguments: Namespace, result: TuningResult) -> int:
+    """Says in JSON what a run came to, if it was asked to; returns the exit code."""
+    if arguments.json:
+        print_json(
+            {
+                "passed": result.passed,
+                "sentence": result.sentence,
+                "models": {kind: str(path) for kind, path in result.models.items()},
+                "report_path": str(result.report_path),
+                "report": result.report,
+            }
+        )
+    return result.exit_code
 
 
 def _measure(arguments: Namespace) -> int:
@@ -158,7 +180,7 @@ def _measure(arguments: Namespace) -> int:
 
     speed = arguments.command == BENCHMARK and arguments.mode != "accuracy"
     measure = run_benchmark if speed else run_evaluate
-    return measure(config, input_model=input_model, verbosity=_verbosity(arguments))
+    return measure(config, input_model=input_model, verbosity=_verbosity(arguments), as_json=arguments.json)
 
 
 def _input_model(arguments: Namespace) -> Path:

@@ -5,7 +5,7 @@ To add one: write a module with a `COMMAND`, and name it here.
 
 from __future__ import annotations
 
-from quantize.cli.commands import export, inspect_model, package, predict, prepare
+from quantize.cli.commands import completion, export, inspect_model, package, predict, prepare
 from quantize.cli.commands.common import Command
 
 __all__ = ["ADDED"]
@@ -18,5 +18,6 @@ ADDED: dict[str, Command] = {
         package.COMMAND,
         export.COMMAND,
         prepare.COMMAND,
+        completion.COMMAND,
     )
 }

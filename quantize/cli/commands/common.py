@@ -69,7 +69,16 @@ class Version(argparse.Action):
 
 def help_format(prog: str) -> argparse.HelpFormatter:
     """Prose stays as it was written, and columns are where they are in every command."""
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=_HELP_WIDTH)
+    return _Format(prog, max_help_position=32, width=_HELP_WIDTH)
+
+
+class _Format(argparse.RawDescriptionHelpFormatter):
+    """Leaves room for the indentation of commands, which argparse forgets, so that none wraps."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
 
 
 def new_parser(

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantize.acquire.download import SafeRedirects, Wanted, download, lfs_pointer
+from quantize.acquire.addresses import SafeRedirects, lfs_pointer
+from quantize.acquire.download import Wanted, download
 from quantize.errors import InputError, PipelineError
 from tests.quantize.acquire.server import Behaviour, serving
 

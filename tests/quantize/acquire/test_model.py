@@ -66,7 +66,7 @@ def test_what_is_no_model_does_not_stay(
 ) -> None:
     """A login page, from an address that needs no hash because it is encrypted; this one pretends to be."""
     server.content = b"<html>please log in</html>"
-    monkeypatch.setattr("quantize.acquire.download._check_address", lambda url, *, trusted: None)
+    monkeypatch.setattr("quantize.acquire.download.check_address", lambda url, *, trusted: None)
     with pytest.raises(InputError, match="ONNX"):
         acquire_model(server.url, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == []

@@ -93,9 +93,8 @@ def test_the_rooms_around_the_main_job_stand_on_their_own(room: str) -> None:
 
 
 def test_only_one_room_talks_to_the_network() -> None:
-    talkers = {
-        name for package in ("urllib.request", "http", "socket", "requests") for name in importers_of(package)
-    }
+    packages = ("http", "requests", "socket", "urllib.request")
+    talkers = {name for package in packages for name in importers_of(package)}
     assert {name for name in talkers if not name.startswith("quantize/acquire/")} == set()
 
 

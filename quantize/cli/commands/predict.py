@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,23 +115,30 @@ def _run(arguments: argparse.Namespace) -> int:
         stages.say(f"note: {predictor.preprocessing.note}")
     with tempfile.TemporaryDirectory(prefix="quantize-predict-") as folder:
         paths = find_images(arguments.images, sys.stdin.buffer, Path(folder))
-        writer = _Reporting(_writer(arguments, predictor, paths))
+        writer = _Reporting(_writer(arguments, predictor, [_shown(path, folder) for path in paths]), folder)
         # On one terminal, the progress bar and the table would write over each other.
         apart = not (sys.stdout.isatty() and sys.stderr.isatty())
         summary = run_predictions(predictor, paths, writer, progress=stages.shown and apart)
     return _SOME_FAILED if summary.failed else 0
 
 
+def _shown(path: Path, folder: str) -> Path:
+    """What to call a file: that of standard input has a name that nobody chose."""
+    return Path("-") if path.parent == Path(folder) else path
+
+
 class _Reporting:
     """A writer that also says on standard error which images could not be read."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, folder: str) -> None:
         self.writer = writer
+        self.folder = folder
         self.finish = writer.finish
 
     def write(self, prediction: Prediction) -> None:
         from quantize.printable import printable
 
+        prediction = replace(prediction, path=_shown(prediction.path, self.folder))
         if prediction.problem:
             print(printable(f"error: {prediction.path}: {prediction.problem}"), file=sys.stderr)
         self.writer.write(prediction)

@@ -94,3 +94,26 @@ def test_contradictions_and_missing_words(words: list[str], capsys: pytest.Captu
         "--lables is no flag of predict; did you mean '--labels'?"
     )
     assert failed(capsys, "predict", "gone.onnx", "x.png").startswith("gone.onnx: does not exist")
+
+
+def test_an_image_from_standard_input(
+    words: list[str], photos: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photos[0].read_bytes())))
+    piped = [words[0], words[1], "-", *words[-2:]]
+    assert main([*piped, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["images"]
+    assert main([*piped[:2], str(photos[0]), *piped[3:], "--json"]) == 0
+    (named,) = json.loads(capsys.readouterr().out)["images"]
+    assert found["image"] == "-"
+    assert found["predictions"] == named["predictions"]
+
+
+def test_a_damaged_image_from_standard_input(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\x89PNG\r\n\x1a\n")))
+    assert main([words[0], words[1], "-", *words[-2:], "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: -: is empty, damaged, or no image")
+    assert json.loads(out)["summary"] == {"images": 0, "failed": 1}

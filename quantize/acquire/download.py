@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -93,13 +94,13 @@ def download(
         return False
     make_folder(wanted.target.parent)
     transfer = _Transfer(wanted, progress, limit_bytes)
-    reasons = []
+    reasons: dict[str, str] = {}
     for url in wanted.urls:
         for attempt in range(_ATTEMPTS):
             try:
                 transfer.fetch(url)
             except _Broken as broken:
-                reasons.append(f"{url}: {broken}")
+                reasons[url] = f"{url}: {broken}"
                 if broken.final:
                     break
                 if attempt < _ATTEMPTS - 1:
@@ -108,7 +109,7 @@ def download(
                 transfer.finish(url)
                 return True
     kept = f"; {transfer.size} bytes are kept for the next time" if transfer.size else ""
-    raise PipelineError(f"download failed: {reasons[-1]}{kept}")
+    raise PipelineError(f"download failed: {'; '.join(reasons.values())}{kept}")
 
 
 @dataclass
@@ -154,7 +155,8 @@ class _Transfer:
             final = 400 <= error.code < 500 and error.code not in (_BEYOND, _BUSY)
             raise _Broken(f"the server answers {error.code} {error.reason}", final=final) from error
         except urllib.error.URLError as error:
-            raise _Broken(str(error.reason)) from error
+            # A name that does not exist now will not in a second either.
+            raise _Broken(str(error.reason), final=isinstance(error.reason, socket.gaierror)) from error
         except (OSError, http.client.HTTPException) as error:
             raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
 

@@ -134,6 +134,23 @@ def test_the_second_address_is_asked_when_the_first_fails(server: Behaviour, tmp
     assert [request["path"] for request in server.requests] == ["/net.onnx", "/mirror/net.onnx"]
 
 
+def test_what_was_wrong_with_each_address_is_told(server: Behaviour, tmp_path: Path) -> None:
+    server.errors = [404, 410]
+    urls = (server.url, server.url.replace("/net", "/mirror/net"))
+    with pytest.raises(
+        PipelineError, match=r"/net\.onnx: the server answers 404.*; .*/mirror/net\.onnx: .* 410"
+    ):
+        download(Wanted(urls, tmp_path / "net.onnx", SHA256))
+
+
+def test_a_name_that_does_not_exist_is_asked_once(tmp_path: Path) -> None:
+    waited: list[float] = []
+    with pytest.raises(PipelineError, match="download failed"):
+        # RFC 6761: no resolver knows names below "invalid".
+        download(Wanted(("https://host.invalid/x",), tmp_path / "x", SHA256), sleep=waited.append)
+    assert waited == []
+
+
 def test_waiting_doubles(server: Behaviour, tmp_path: Path) -> None:
     server.errors = [503] * 5
     waited: list[float] = []

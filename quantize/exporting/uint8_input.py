@@ -29,6 +29,8 @@ PixelLayout = Literal["NHWC", "NCHW"]
 PREPROCESSING_KEY = "quantize.preprocessing"
 INPUT_KEY = "quantize.input"
 
+_CHANNELS = 3
+
 # Sub, Div and Transpose take their present form with opset 7; Cast takes numbers for types with 6.
 _MINIMUM_OPSET = 7
 
@@ -126,44 +128,70 @@ class _Head:
         self.input = unique_name("pixels", self.taken)
         self.tensor = self.input
         self.axes = "HWC"
+        self.extents: dict[str, int | None] = {}
 
     def build(self, split: Split) -> tuple[int | None, ...]:
-        """Adds the operators; returns the shape of what they make, without the batch."""
-        height, width, channels = split.geometry.output_spec().shape
-        extents = {"H": height, "W": width, "C": channels}
-        model = dict(
-            zip(
-                "CHW" if self.signature.layout == "NCHW" else "HWC",
-                self.signature.input_shape[1:],
-                strict=True,
-            )
-        )
-        self.extents = {axis: extents[axis] if extents[axis] is not None else model[axis] for axis in "HWC"}
-        if self.layout == "NCHW":
-            self._add("Transpose", perm=[0, 2, 3, 1])
+        """Adds the operators; returns the shape of what they make, without the batch.
+
+        Arithmetic on single values does not mind the order of axes, but ONNX Runtime does: it broadcasts a
+        constant for each channel slowly where channels are last, three numbers at a time. So pixels of
+        [H, W, 3] are computed as rows of W*3 numbers, with constants of that length: 0.1 instead of 1.2 ms
+        for 224x224, measured on one core of an x86 server.
+        """
+        wanted = self.axes
+        for step in split.arithmetic:
+            if isinstance(step, Transpose):
+                wanted = "".join(wanted[axis] for axis in step.perm)
+        self.extents = self._known_extents(split)
+        self.axes = "HWC" if self.layout == "NHWC" else "CHW"
+        width = self.extents["W"]
+        rows = self.axes == "HWC" and width is not None
+        if rows:
+            self._reshape([0, 0, -1])
+        else:
+            self._transpose(wanted)
         self._add("Cast", to=TensorProto.FLOAT)
         for step in split.arithmetic:
-            self._step(step)
+            self._step(step, repeat=width if rows else None)
+        if rows:
+            self._reshape([0, 0, -1, _CHANNELS])
+            self._transpose(wanted)
         return tuple(self.extents[axis] for axis in self.axes)
 
-    def _step(self, step: Transform) -> None:
+    def _known_extents(self, split: Split) -> dict[str, int | None]:
+        """Height, width and channels: what the app's part makes, or else what the model asks for."""
+        axes = "CHW" if self.signature.layout == "NCHW" else "HWC"
+        of_model = dict(zip(axes, self.signature.input_shape[1:], strict=True))
+        made = dict(zip("HWC", split.geometry.output_spec().shape, strict=True))
+        return {axis: of_model[axis] if made[axis] is None else made[axis] for axis in "HWC"}
+
+    def _step(self, step: Transform, *, repeat: int | None) -> None:
         if isinstance(step, Rescale):
             self._add("Div", np.float32(255))
         elif isinstance(step, Normalize):
-            mean, std = check_numbers("Normalize: mean", step.mean), check_numbers("Normalize: std", step.std)
-            self._add("Sub", self._per_channel(mean))
-            self._add("Div", self._per_channel(std))
-        elif isinstance(step, Transpose):
-            self._add("Transpose", perm=[0, *(axis + 1 for axis in step.perm)])
-            self.axes = "".join(self.axes[axis] for axis in step.perm)
+            for op_type, field_name in (("Sub", "mean"), ("Div", "std")):
+                numbers = check_numbers(f"Normalize: {field_name}", getattr(step, field_name))
+                self._add(op_type, self._per_channel(numbers, repeat))
 
-    def _per_channel(self, values: Sequence[float]) -> npt.NDArray[np.float32]:
-        """[C] shaped to be broadcast along the channels, wherever they are now."""
+    def _per_channel(self, values: Sequence[float], repeat: int | None) -> npt.NDArray[np.float32]:
+        """One number, or one for each channel, shaped to be broadcast; in a row, repeated for each pixel."""
+        numbers = np.array(values, np.float32)
+        if repeat is not None:
+            return numbers if len(numbers) == 1 else np.tile(numbers, repeat)
         after = len(self.axes) - 1 - self.axes.index("C")
-        return np.array(values, np.float32).reshape(-1, *([1] * after))
+        return numbers.reshape(-1, *([1] * after))
+
+    def _transpose(self, wanted: str) -> None:
+        if self.axes != wanted:
+            self._add("Transpose", perm=[0, *(self.axes.index(axis) + 1 for axis in wanted)])
+            self.axes = wanted
+
+    def _reshape(self, shape: Sequence[int]) -> None:
+        """In ONNX, 0 keeps an extent, and -1 is what is left."""
+        self._add("Reshape", np.array(shape, np.int64))
 
     def _add(
-        self, op_type: str, constant: npt.NDArray[np.float32] | np.float32 | None = None, **attributes: Any
+        self, op_type: str, constant: npt.NDArray[Any] | np.float32 | None = None, **attributes: Any
     ) -> None:
         inputs = [self.tensor]
         if constant is not None:

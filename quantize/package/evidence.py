@@ -10,7 +10,8 @@ from typing import Any
 
 from quantize.errors import InputError
 
-_REPORT = "report.json"
+# `report.json` in a folder of results, `NAME-report.json` beside a named one.
+_REPORTS = "*report.json"
 
 
 @dataclass(frozen=True)
@@ -96,19 +97,17 @@ def find_evidence(model: Path, sha256: str, report: Path | None) -> Evidence:
                 f"--report {report}: is about other files than {model}; package what was measured"
             )
         return found
-    candidates = sorted({model.parent / _REPORT, *model.parent.glob("*report.json")} - _missing(model.parent))
-    for candidate in candidates:
-        found = _in_report(candidate, sha256)
+    for candidate in sorted(model.parent.glob(_REPORTS)):
+        try:
+            found = _in_report(candidate, sha256)
+        except InputError:  # something else of this name, which nobody asked for
+            continue
         if found is not None:
             return found
     raise InputError(
         f"{model}: no report beside it is about this file, so there is nothing measured to tell; tune again, "
         "or name its --report"
     )
-
-
-def _missing(folder: Path) -> set[Path]:
-    return set() if (folder / _REPORT).is_file() else {folder / _REPORT}
 
 
 def _in_report(path: Path, sha256: str) -> Evidence | None:

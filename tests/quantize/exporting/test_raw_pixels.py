@@ -47,25 +47,31 @@ def every_value() -> np.ndarray:  # type: ignore[type-arg]
     return np.stack(channels, axis=1).reshape(16, 16, 3).astype(np.uint8)
 
 
+@pytest.mark.parametrize("size", ["fixed", "open"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_operators_give_the_bits_of_the_transforms_for_every_value(
-    order: str, layout: Any, make_classifier: ModelMaker
+    order: str, layout: Any, size: str, make_classifier: ModelMaker
 ) -> None:
-    split = split_pipeline(build_pipeline({"CenterCrop": {"size": 16}, **ORDERS[order]}))
-    assert [type(step).__name__ for step in split.geometry.steps] == ["CenterCrop"]
+    crop = {"CenterCrop": {"size": 16}} if size == "fixed" else {}
+    split = split_pipeline(build_pipeline({**crop, **ORDERS[order]}))
+    assert [type(step).__name__ for step in split.geometry.steps] == list(crop)
     model = make_classifier()
-    for axis in (2, 3):
-        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 16
+    for axis, name in ((2, "height"), (3, "width")):
+        dim = model.graph.input[0].type.tensor_type.shape.dim[axis]
+        if size == "fixed":
+            dim.dim_value = 16
+        else:
+            dim.dim_param = name
     folded = fold_preprocessing(model, read_signature(model, Path("m")), split, layout=layout)
     # What used to be the input is now an inner tensor; look at it.
     folded.graph.output.append(onnx.ValueInfoProto(name="image"))
     pixels = every_value()
     given = pixels if layout == "NHWC" else pixels.transpose(2, 0, 1)
-    (made,) = run(make_session(folded, threads=1), ["image"], {"pixels": given[None].copy()})
+    (made,) = run(make_session(folded, threads=1), ["image"], {"pixels": np.stack([given, given])})
     expected = arithmetic(split, pixels)
     assert made.dtype == expected.dtype
-    assert made[0].tobytes() == expected.tobytes()
+    assert made[0].tobytes() == made[1].tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("spelling", ["fp32", "qoperator", "qdq"])

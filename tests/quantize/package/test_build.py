@@ -189,6 +189,12 @@ def test_only_what_was_measured_is_packaged(tuned: Path) -> None:
         packaged(tuned, report=tuned.parent / "report.json")
 
 
+def test_other_files_of_a_like_name_do_not_matter(tuned: Path) -> None:
+    (tuned.parent / "a-report.json").write_text("{", encoding="utf-8")
+    (tuned.parent / "b-report.json").write_text("{}", encoding="utf-8")
+    assert packaged(tuned).name == "net-12-int8"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -86,6 +86,11 @@ class Predictor:
         for model in self.models:
             logits = outputs(model.session, images, model=str(model.path))
             check_finite(logits, str(model.path))
+            if self.labels is not None and len(self.labels) != logits.shape[1]:
+                raise InputError(
+                    f"--labels names {len(self.labels)} classes, but {model.path} gives {logits.shape[1]} "
+                    "scores; give the list that belongs to it"
+                )
             probabilities = model.signature.probabilities
             logs.append(log_probabilities(logits, probabilities=probabilities))
             guesses.append(best(logits, count=self.top_k, probabilities=probabilities, labels=self.labels))

@@ -15,6 +15,7 @@ from quantize.cli import main
 from quantize.cli.commands import ADDED
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.cli.parser import build, flag_names
+from tests.quantize.cli_stand_ins import PROJECT
 
 BASH = shutil.which("bash")
 
@@ -121,6 +122,11 @@ def test_the_command_prints_it(script: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == script.read_text(encoding="utf-8")
     assert main(["completion", "bash", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["script"] == script.read_text(encoding="utf-8")
+
+
+def test_the_program_has_a_name_of_its_own() -> None:
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '\n[project.scripts]\nquantize = "quantize.cli:main"\n' in text
 
 
 def test_other_shells(capsys: pytest.CaptureFixture[str]) -> None:

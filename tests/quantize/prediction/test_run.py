@@ -116,6 +116,19 @@ def test_numbers_below_one(name: str, model_files: ModelFiles, config: Path) -> 
         make_predictor(model_files.fp32, config=config, **{name: 0})
 
 
+def test_labels_must_fit_a_model_that_does_not_say_how_many_classes_it_has(
+    make_classifier: ModelMaker, photos: list[Path], config: Path, tmp_path: Path
+) -> None:
+    model = make_classifier()
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
+    path, labels = tmp_path / "m.onnx", tmp_path / "labels.txt"
+    onnx.save(model, path)
+    labels.write_text("one\ntwo\n", encoding="utf-8")
+    predictor = make_predictor(path, config=config, labels=labels)
+    with pytest.raises(InputError, match=r"--labels names 2 classes, but .*m\.onnx gives 7 scores"):
+        list(predictor.predict(photos, progress=False))
+
+
 def test_labels_must_fit(model_files: ModelFiles, config: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\n", encoding="utf-8")

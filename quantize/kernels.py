@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from quantize.errors import EngineError
 from quantize.session import make_session
+
+# What an operator computes on, or moves; "neither" is for shapes and the like.
+Precision = Literal["integer", "float", "quantize", "dequantize", "neither"]
 
 # Multiply-accumulate operators, the ones that int8 is for. In ONNX Runtime's spelling, whatever their domain:
 # ai.onnx, com.microsoft, com.microsoft.nchwc and com.ms.internal.nhwc use the same names.
@@ -121,6 +125,14 @@ class Coverage:
 def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
     """Let ONNX Runtime optimize the model as it does to run it, and count what comes out.
 
+    Raises as `optimized_graph`.
+    """
+    return graph_coverage(optimized_graph(model_path, threads))
+
+
+def optimized_graph(model_path: str | Path, threads: int = 1) -> GraphProto:
+    """The graph that ONNX Runtime makes of a model to run it, up to memory layouts.
+
     Args:
         model_path: an `.onnx` file.
         threads: of the session, as in use.
@@ -135,29 +147,25 @@ def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
         # change, and layouts have no influence on what is integer.
         make_session(model_path, threads=threads, optimization="extended", optimized_path=optimized_path)
         try:
-            graph = onnx.load(optimized_path, load_external_data=False).graph
+            return onnx.load(optimized_path, load_external_data=False).graph
         except Exception as error:  # the reader's failures have no common root
             raise EngineError(
                 f"{model_path}: ONNX Runtime's optimized graph cannot be read: {error}"
             ) from error
-    return graph_coverage(graph)
 
 
 def graph_coverage(graph: GraphProto) -> Coverage:
     """Count kernels in an optimized graph whose nodes are in topological order, as ONNX demands."""
-    types = _known_types(graph)
     integer: Counter[str] = Counter()
     floating: Counter[str] = Counter()
     boundary: Counter[str] = Counter()
     float_weighted: list[str] = []
-    for node in graph.node:
-        taken = _input_types(node, types)
-        _propagate(node, types)
-        if node.op_type in _TO_INTEGER | _TO_FLOAT:
-            boundary["quantize" if node.op_type in _TO_INTEGER else "dequantize"] += 1
-        elif _is_integer(node, taken):
+    for node, precision in precisions(graph):
+        if precision in ("quantize", "dequantize"):
+            boundary[precision] += 1
+        elif precision == "integer":
             integer[node.op_type] += 1
-        elif taken & _FLOATS:
+        elif precision == "float":
             floating[node.op_type] += 1
             if node.op_type in FLOAT_WEIGHTED:
                 float_weighted.append(node.name or node.output[0])
@@ -168,6 +176,22 @@ def graph_coverage(graph: GraphProto) -> Coverage:
         dequantize=boundary["dequantize"],
         float_weighted_operators=tuple(float_weighted),
     )
+
+
+def precisions(graph: GraphProto) -> Iterator[tuple[NodeProto, Precision]]:
+    """What each operator of an optimized graph computes on, in the graph's order."""
+    types = _known_types(graph)
+    for node in graph.node:
+        taken = _input_types(node, types)
+        _propagate(node, types)
+        if node.op_type in _TO_INTEGER:
+            yield node, "quantize"
+        elif node.op_type in _TO_FLOAT:
+            yield node, "dequantize"
+        elif _is_integer(node, taken):
+            yield node, "integer"
+        else:
+            yield node, "float" if taken & _FLOATS else "neither"
 
 
 def _is_integer(node: NodeProto, taken: frozenset[int]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantize.inspection.difference import Difference, differences
 from quantize.inspection.facts import ModelFacts, inspect_model
-from quantize.inspection.show import differences_text, model_text, tensor_text
+from quantize.inspection.show import differences_text, model_text, operators_text, tensor_text
 from quantize.inspection.tensors import TensorFacts, tensor_facts
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "differences_text",
     "inspect_model",
     "model_text",
+    "operators_text",
     "tensor_facts",
     "tensor_text",
 ]

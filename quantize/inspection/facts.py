@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from quantize.errors import EngineError
 from quantize.files import sha256_of_file
 from quantize.graph import GraphIndex, opset_of, tensors_read
-from quantize.kernels import Coverage, integer_coverage
+from quantize.kernels import Coverage, Precision, graph_coverage, optimized_graph, precisions
 from quantize.model import load_model
 
 
@@ -56,6 +56,19 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class RunOperator:
+    """An operator as ONNX Runtime will run it, fused ones under the name it gives them."""
+
+    name: str
+    op_type: str
+    precision: Precision
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"name": self.name, "operator": self.op_type, "precision": self.precision}
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """One file.
 
@@ -67,6 +80,7 @@ class ModelFacts:
         metadata: key → value, provenance included.
         operators: operator type, with its domain if it is not ONNX's own → how many the file has.
         layers: in graph order.
+        runs: every operator that will run, in order; empty if ONNX Runtime cannot load the file.
         coverage: what runs in integers and what in floats; None if ONNX Runtime cannot load the file.
         problem: why it cannot; empty if it can.
     """
@@ -82,6 +96,7 @@ class ModelFacts:
     metadata: Mapping[str, str]
     operators: Mapping[str, int]
     layers: tuple[Layer, ...]
+    runs: tuple[RunOperator, ...]
     coverage: Coverage | None
     problem: str = ""
 
@@ -100,7 +115,7 @@ class ModelFacts:
             "inputs": [port.to_json() for port in self.inputs],
             "outputs": [port.to_json() for port in self.outputs],
             "operators": dict(self.operators),
-            "runtime": None if self.coverage is None else _coverage_json(self.coverage),
+            "runtime": None if self.coverage is None else _coverage_json(self.coverage, self.runs),
             "runtime_problem": self.problem or None,
             "metadata": dict(self.metadata),
             "constants_bytes": self.constants_bytes,
@@ -119,10 +134,14 @@ def inspect_model(path: Path) -> tuple[ModelFacts, onnx.ModelProto]:
     """
     model = load_model(path, named="")
     index = GraphIndex(model.graph)
+    coverage: Coverage | None = None
+    runs: tuple[RunOperator, ...] = ()
+    problem = ""
     try:
-        coverage, problem = integer_coverage(path), ""
+        graph = optimized_graph(path)
+        coverage, runs = graph_coverage(graph), _runs(graph)
     except EngineError as error:  # a file that does not run is all the more worth looking into
-        coverage, problem = None, str(error)
+        problem = str(error)
     inputs = [value for value in model.graph.input if value.name not in index.initializers]
     facts = ModelFacts(
         path=path,
@@ -139,6 +158,7 @@ def inspect_model(path: Path) -> tuple[ModelFacts, onnx.ModelProto]:
         metadata={entry.key: entry.value for entry in model.metadata_props},
         operators=_operators(model.graph),
         layers=_layers(index),
+        runs=runs,
         coverage=coverage,
         problem=problem,
     )
@@ -206,7 +226,14 @@ def _size_bytes(tensor: onnx.TensorProto) -> int:
         return int(tensor.ByteSize())
 
 
-def _coverage_json(coverage: Coverage) -> dict[str, Any]:
+def _runs(graph: onnx.GraphProto) -> tuple[RunOperator, ...]:
+    return tuple(
+        RunOperator(node.name or node.output[0], node.op_type, precision)
+        for node, precision in precisions(graph)
+    )
+
+
+def _coverage_json(coverage: Coverage, runs: Sequence[RunOperator]) -> dict[str, Any]:
     return {
         "integer_operators": dict(coverage.integer),
         "float_operators": dict(coverage.floating),
@@ -215,4 +242,5 @@ def _coverage_json(coverage: Coverage) -> dict[str, Any]:
         "quantize": coverage.quantize,
         "dequantize": coverage.dequantize,
         "float_weighted_operators": list(coverage.float_weighted_operators),
+        "operators": [operator.to_json() for operator in runs],
     }

@@ -41,6 +41,18 @@ def model_text(facts: ModelFacts, *, all_layers: bool = False) -> str:
     return "\n".join([*lines, "", *_layers(facts, all_layers)])
 
 
+def operators_text(facts: ModelFacts) -> str:
+    """Every operator that ONNX Runtime will run, in its order, with what it computes on."""
+    if facts.coverage is None:
+        return facts.problem
+    names = {"quantize": "float → integer", "dequantize": "integer → float", "neither": "shapes"}
+    return "\n".join(
+        f"{names.get(operator.precision, operator.precision):<16}  {printable(operator.op_type):<26}  "
+        f"{printable(operator.name)}"
+        for operator in facts.runs
+    )
+
+
 def tensor_text(facts: TensorFacts) -> str:
     """A few lines about one tensor."""
     shape = "unknown shape" if facts.shape is None else "x".join(map(str, facts.shape)) or "scalar"

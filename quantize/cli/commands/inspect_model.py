@@ -32,6 +32,7 @@ _EPILOG = """output:
 examples:
   python -m quantize inspect out/mobilenetv2-12-int8.onnx
   python -m quantize inspect out/mobilenetv2-12-int8.onnx --tensor=input --json
+  python -m quantize inspect out/mobilenetv2-12-qdq.onnx --operators
   python -m quantize inspect before.onnx after.onnx"""
 
 
@@ -49,25 +50,30 @@ def _add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("other", type=path, metavar="MODEL2", nargs="?", help="a second one to compare with")
     what = parser.add_argument_group("what to show")
     what.add_argument("--tensor", metavar="NAME", help="scale, zero point and range of one tensor instead")
+    what.add_argument("--operators", action="store_true", help="every operator as it will run, instead")
     what.add_argument("--layers", action="store_true", help="every layer, not only the largest")
     add_run_flags(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from quantize.errors import InputError
-    from quantize.inspection import inspect_model, model_text, tensor_facts, tensor_text
+    from quantize.inspection import inspect_model, model_text, operators_text, tensor_facts, tensor_text
 
     if arguments.other is not None:
-        for name in ("tensor", "layers"):
+        for name in ("tensor", "operators", "layers"):
             if getattr(arguments, name):
                 raise InputError(f"--{name} has no effect with two models; leave it out")
         return _compare(arguments)
+    if arguments.tensor is not None and arguments.operators:
+        raise InputError("--tensor and --operators: each is shown instead of all else; keep one")
     facts, model = inspect_model(arguments.model)
     tensor = None if arguments.tensor is None else tensor_facts(model, arguments.tensor)
     if arguments.json:
         print_json(facts.to_json() | ({} if tensor is None else {"tensor": tensor.to_json()}))
     elif tensor is not None:
         print_lines(tensor_text(tensor))
+    elif arguments.operators:
+        print_lines(operators_text(facts))
     else:
         print_lines(model_text(facts, all_layers=arguments.layers))
     return 0

@@ -27,6 +27,13 @@ def test_one_tensor(model_files: ModelFiles, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["tensor"]["quantization"]["dtype"] == "uint8"
 
 
+def test_operators(model_files: ModelFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model_files.qdq), "--operators"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("integer ") and " QLinearConv " in line for line in lines) == 2
+    assert "keep one" in failed(capsys, "inspect", str(model_files.qdq), "--operators", "--tensor=image")
+
+
 def test_two_models(model_files: ModelFiles, capsys: pytest.CaptureFixture[str]) -> None:
     same = ["inspect", str(model_files.qdq), str(model_files.qdq)]
     assert main(same) == 0

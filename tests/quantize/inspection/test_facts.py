@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from quantize.errors import InputError
-from quantize.inspection import inspect_model, model_text
+from quantize.inspection import inspect_model, model_text, operators_text
 from tests.quantize.conftest import CLASSES, ModelFiles
 
 
@@ -51,6 +52,19 @@ def test_an_integer_model(spelling: str, model_files: ModelFiles) -> None:
     assert facts.constants_bytes == sum(numpy_helper.to_array(t).nbytes for t in model.graph.initializer)
 
 
+@pytest.mark.parametrize("spelling", ["qdq", "qoperator"])
+def test_every_operator_with_its_precision(spelling: str, model_files: ModelFiles) -> None:
+    facts, _ = inspect_model(getattr(model_files, spelling))
+    assert facts.coverage is not None
+    integer = Counter(run.op_type for run in facts.runs if run.precision == "integer")
+    assert integer == facts.coverage.integer
+    assert facts.runs[0].precision == "quantize"
+    assert [run.op_type for run in facts.runs if run.op_type == "QLinearConv"] == ["QLinearConv"] * 2
+    lines = operators_text(facts).splitlines()
+    assert len(lines) == len(facts.runs) == len(facts.to_json()["runtime"]["operators"])
+    assert lines[0].startswith("float → integer   QuantizeLinear")
+
+
 def test_a_model_that_does_not_run_is_still_looked_into(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     graph = helper.make_graph(
@@ -68,6 +82,7 @@ def test_a_model_that_does_not_run_is_still_looked_into(tmp_path: Path) -> None:
     assert facts.opsets == {"ai.onnx": 13, "acme": 3}
     assert facts.to_json()["runtime"] is None
     assert "cannot load" in model_text(facts)
+    assert "cannot load" in operators_text(facts)
 
 
 def test_names_cannot_talk_to_the_terminal(model_files: ModelFiles, tmp_path: Path) -> None:

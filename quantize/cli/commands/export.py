@@ -17,8 +17,8 @@ _NAME = "export"
 _SUMMARY = "make an .ort file, a uint8-input variant, or a server's model repository"
 _TARGETS = ("ort", "uint8", "triton")
 
-_DESCRIPTION = """Makes a finished model ready for another target. Each result is loaded and run, and compared
-with the model that it was made from, before it gets its name.
+_DESCRIPTION = """Makes a finished model ready for another target. What ort and uint8 make is run and compared
+with the model that it was made from before it gets its name.
 
   ort     ONNX Runtime's own format, for its reduced builds in apps
   uint8   the model with normalization and layout inside, so that an app feeds raw pixels

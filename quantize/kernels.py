@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto
@@ -18,6 +19,9 @@ from onnx import GraphProto, NodeProto, TensorProto
 from quantize.errors import EngineError
 from quantize.graph import GraphIndex
 from quantize.session import make_session
+
+# What an operator computes on, or moves; "neither" is for shapes and the like.
+Precision = Literal["integer", "float", "quantize", "dequantize", "neither"]
 
 # Multiply-accumulate operators, the ones that int8 is for. In ONNX Runtime's spelling, whatever their domain:
 # ai.onnx, com.microsoft, com.microsoft.nchwc and com.ms.internal.nhwc use the same names.
@@ -186,19 +190,16 @@ def declared_coverage(graph: GraphProto) -> Coverage:
 
 def graph_coverage(graph: GraphProto) -> Coverage:
     """Count kernels in an optimized graph whose nodes are in topological order, as ONNX demands."""
-    types = _known_types(graph)
     integer: Counter[str] = Counter()
     floating: Counter[str] = Counter()
     boundary: Counter[str] = Counter()
     float_weighted: list[str] = []
-    for node in graph.node:
-        taken = _input_types(node, types)
-        _propagate(node, types)
-        if node.op_type in _TO_INTEGER | _TO_FLOAT:
-            boundary["quantize" if node.op_type in _TO_INTEGER else "dequantize"] += 1
-        elif _is_integer(node, taken):
+    for node, precision in precisions(graph):
+        if precision in ("quantize", "dequantize"):
+            boundary[precision] += 1
+        elif precision == "integer":
             integer[node.op_type] += 1
-        elif taken & _FLOATS:
+        elif precision == "float":
             floating[node.op_type] += 1
             if node.op_type in FLOAT_WEIGHTED:
                 float_weighted.append(node.name or node.output[0])
@@ -209,6 +210,22 @@ def graph_coverage(graph: GraphProto) -> Coverage:
         dequantize=boundary["dequantize"],
         float_weighted_operators=tuple(float_weighted),
     )
+
+
+def precisions(graph: GraphProto) -> Iterator[tuple[NodeProto, Precision]]:
+    """What each operator of an optimized graph computes on, in the graph's order."""
+    types = _known_types(graph)
+    for node in graph.node:
+        taken = _input_types(node, types)
+        _propagate(node, types)
+        if node.op_type in _TO_INTEGER:
+            yield node, "quantize"
+        elif node.op_type in _TO_FLOAT:
+            yield node, "dequantize"
+        elif _is_integer(node, taken):
+            yield node, "integer"
+        else:
+            yield node, "float" if taken & _FLOATS else "neither"
 
 
 def _is_integer(node: NodeProto, taken: frozenset[int]) -> bool:

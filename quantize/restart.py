@@ -37,7 +37,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         EngineError: the runtime failed.
     """
     network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
-    given = read_given(load_model(path, flag="--start_from", strict=False), network, name=str(path))
+    given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
     refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
     if refiner is None:

@@ -82,6 +82,30 @@ def test_targets_depend_on_no_machine() -> None:
     assert set(asked).isdisjoint({"quantize/qdq.py", "quantize/weights.py", "quantize/scales.py"})
 
 
+# What is built around the main job: it may use the rooms below, and neither the search nor the wiring.
+AROUND = ("prediction", "inspection", "package", "exporting", "acquire")
+
+
+@pytest.mark.parametrize("room", AROUND)
+def test_the_rooms_around_the_main_job_stand_on_their_own(room: str) -> None:
+    others = {f"quantize.{other}" for other in AROUND if other != room}
+    forbidden = {"quantize.cli", "quantize.engine", "quantize.pipeline", "quantize.search", *others}
+    found = {
+        (name_of(path), name)
+        for path in MODULES
+        if name_of(path).startswith(f"quantize/{room}/")
+        for name in imported_modules(path)
+        if any(name == package or name.startswith(f"{package}.") for package in forbidden)
+    }
+    assert found == set()
+
+
+def test_only_one_room_talks_to_the_network() -> None:
+    packages = ("http", "requests", "socket", "urllib.request")
+    talkers = {name for package in packages for name in importers_of(package)}
+    assert {name for name in talkers if not name.startswith("quantize/acquire/")} == set()
+
+
 @pytest.mark.parametrize("command", [["--help"], ["tune", "--help"], ["benchmark", "--help"]], ids=" ".join)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run(

@@ -263,6 +263,9 @@ _SPEED_FLAGS = (
 _RUN_FLAGS = (
     Flag("profile", _RUN, "measure milliseconds by operator kind, of fp32 and of what was written"),
     _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
+    Flag(
+        "json", _RUN, "print one JSON document on standard output, and all else on standard error", COMMANDS
+    ),
     Flag("quiet", _RUN, "print the verdict and errors only", COMMANDS, other_names=("-q",)),
     Flag("verbose", _RUN, "print every step, and tracebacks of errors", COMMANDS, other_names=("-v",)),
 )

@@ -129,6 +129,14 @@ class Quantization(Section):
             )
         return self
 
+    @field_validator("model_wise")
+    @classmethod
+    def _parts(cls, given: Any) -> Any:
+        for part, choice in given.items():
+            if choice is not None and not isinstance(choice, Mapping):
+                raise ValueError(f"{part}: expected fields such as `algorithm: minmax`, got {choice!r}")
+        return given
+
     @field_validator("op_wise", "optype_wise")
     @classmethod
     def _patterns(cls, given: Any) -> Any:

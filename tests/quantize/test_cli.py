@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,33 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "command": ("python", "-m", "quantize", *TUNE),
     }
     assert recorder.config.criterion.tolerance == 0.02
+
+
+def test_tune_in_json_prints_one_document_and_sends_the_rest_to_standard_error(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_tune(*_: object, **__: object) -> types.SimpleNamespace:
+        print("PASS: for people")
+        return types.SimpleNamespace(
+            exit_code=1,
+            passed=False,
+            sentence="FAIL: too much",
+            models={"QDQ": Path("m.onnx")},
+            report_path=Path("report.json"),
+            report={"speed_up": float("nan")},
+        )
+
+    monkeypatch.setitem(sys.modules, "quantize.pipeline", types.SimpleNamespace(run_tune=run_tune))
+    assert main([*TUNE, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "passed": False,
+        "sentence": "FAIL: too much",
+        "models": {"QDQ": "m.onnx"},
+        "report_path": "report.json",
+        "report": {"speed_up": None},
+    }
+    assert "PASS: for people" in err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Each batch is decoded once and run through all models while it is hot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,9 @@ from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ti
 from quantize.session import outputs
 
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+# Sees every batch: the logits [N, C] of each model by its name, and the labels [N].
+Observer = Callable[[Mapping[str, Floats], npt.NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ def evaluate(
     reference: str | None = None,
     probabilities: bool = False,
     pairs: Sequence[tuple[str, str]] = (),
+    observer: Observer | None = None,
 ) -> dict[str, Evaluation]:
     """Run every model on every batch, one model after another.
 
@@ -76,6 +80,7 @@ def evaluate(
         reference: the name of the model that the others' fidelity is measured against.
         probabilities: the models end in softmax.
         pairs: names of models whose outputs are compared bit for bit.
+        observer: is shown every batch once it is counted.
 
     Returns:
         One evaluation per model, under the same name.
@@ -99,6 +104,8 @@ def evaluate(
         for left, right in pairs:
             step_equality = Equality.from_logits(logits[left], logits[right])
             equalities[left, right] = equalities[left, right].merge(step_equality)
+        if observer is not None:
+            observer(logits, labels)
     if any(not tally.batch_sizes for tally in tallies.values()):
         raise InputError("evaluation images: 0 were given; check the image list and the data path")
     return {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}

@@ -14,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
-from quantize.evaluate import Batch, Evaluation, evaluate
+from quantize.evaluate import Batch, Evaluation, Observer, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, integer_coverage
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
@@ -105,6 +105,7 @@ def verify(
     probabilities: bool = False,
     latency_rounds: int = 30,
     latency_warmup: int = 5,
+    observer: Observer | None = None,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -116,6 +117,7 @@ def verify(
         probabilities: the models end in softmax.
         latency_rounds: timed calls per model.
         latency_warmup: calls per model before that.
+        observer: is shown the logits of every batch; the fp32 model is called `FP32`, the others by format.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -127,7 +129,9 @@ def verify(
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     first = _First(loader)
     sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
-    found = evaluate(sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs)
+    found = evaluate(
+        sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs, observer=observer
+    )
     classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
     del sessions  # before the clock starts: idle thread pools and their memory are not part of what is timed
     alone = {name: make_session(path, threads=1) for name, path in paths.items()}

@@ -6,9 +6,13 @@ that trials or time ran out. So the strategy is driven directly here, and errors
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import onnx
 
 from quantize.engine.compatibility import contained
 from quantize.engine.restrictions import translate
@@ -100,7 +104,22 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
         sensitivity=dict(recorder.sensitivity),
         stopped_by=recorder.stopped_by,
         warnings=type_warnings + name_warnings,
+        variant=_variant(strategy.adaptor, recorder),
     )
+
+
+def _variant(adaptor: Any, recorder: Recorder) -> Callable[[str | None], onnx.ModelProto]:
+    """Writes the best model again, with one more operator in fp32."""
+    plan = recorder.best_plan
+    assert plan is not None  # there is a best model, and it was written by it
+    adaptor.deadline_s = None  # that was the search's
+
+    def write(left: str | None) -> onnx.ModelProto:
+        kept = {name: how for name, how in plan.operators.items() if name != left}
+        model: onnx.ModelProto = adaptor.write(dataclasses.replace(plan, operators=kept))
+        return model
+
+    return write
 
 
 def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recorder) -> Any:
@@ -116,6 +135,7 @@ def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recor
     adaptor_class = type("TaskAdaptor", (RefinedAdaptor,), {"task": task})
     strategy_class = recorded(options.strategy)
     strategy_class.recorder = recorder
+    strategy_class.known_nats = options.known_nats
     strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
     # The table is put back by `contained`.
     FRAMEWORKS.update(dict.fromkeys(("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"), adaptor_class))

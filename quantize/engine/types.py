@@ -51,6 +51,8 @@ class EngineOptions:
         workspace: keeps the engine's files and the model of every trial; None is a temporary folder that is
             removed.
         verbose: let the engine's own log through.
+        known_nats: operator name -> divergence saved by leaving it in fp32, where that was measured before the
+            run; the strategy "sensitivity" takes its fallback order from it.
     """
 
     criterion: Criterion
@@ -63,6 +65,7 @@ class EngineOptions:
     op_wise: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path | None = None
     verbose: bool = False
+    known_nats: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses limits that would end the search before it starts."""
@@ -148,6 +151,7 @@ class EngineResult:
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
         stopped_by: "criterion", "trials", "timeout", or "exhausted" when the strategy proposed no more.
         warnings: what was asked for and had no effect, a line each.
+        variant: operator name -> `model` with that operator left in fp32 as well; None -> `model` again.
     """
 
     model: onnx.ModelProto
@@ -159,3 +163,4 @@ class EngineResult:
     sensitivity: Mapping[str, float]
     stopped_by: str
     warnings: tuple[str, ...] = ()
+    variant: Callable[[str | None], onnx.ModelProto] | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.demo_data import write_digits_dataset
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.pipeline import TuningResult, run_tune
 from quantize.stages import Verbosity
@@ -25,6 +26,7 @@ def run_demo(
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes the small MobileNetV2 of `examples/digits` on handwritten digits.
 
@@ -34,6 +36,7 @@ def run_demo(
         verbosity: as for `run_tune`.
         keep_failed: as for `run_tune`.
         command: as for `run_tune`.
+        report: as for `run_tune`.
 
     Raises:
         InputError: the checkout is incomplete, or the output cannot be written.
@@ -54,4 +57,5 @@ def run_demo(
             verbosity=verbosity,
             keep_failed=keep_failed,
             command=command,
+            report=report,
         )

@@ -12,10 +12,12 @@ from typing import Any, get_args
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
+from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
+from quantize.inquiry import Inquiry, Pages
 from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
@@ -63,6 +65,7 @@ def tune(
     overrides: Mapping[str, object] | None = None,
     keep_failed: bool = False,
     verbosity: Verbosity = "quiet",
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes a classifier, as `run_tuning.sh` does.
 
@@ -75,6 +78,7 @@ def tune(
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
         verbosity: "quiet" prints nothing but the verdict.
+        report: how the report is made.
 
     Raises:
         InputError: something given is wrong.
@@ -91,6 +95,7 @@ def tune(
         output_model=Path(output_model),
         verbosity=verbosity,
         keep_failed=keep_failed,
+        report=report,
     )
 
 
@@ -114,6 +119,7 @@ def run_tune(
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Runs the main job and prints its table and verdict.
 
@@ -124,6 +130,7 @@ def run_tune(
         verbosity: as for `tune`.
         keep_failed: as for `tune`.
         command: how the run was started, for the report.
+        report: how the report is made.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     stages = Stages(verbosity)
@@ -134,8 +141,11 @@ def run_tune(
         source = read_source(input_model, config)
     with stages.stage("list the images"):
         data = load_data(config, source.signature, progress=stages.shown)
+        inquiry = Inquiry(
+            config, source, data, report or ReportOptions(), primary_format=config.primary_format
+        )
         _announce(stages, source, data)
-    found = search(config, source, data, stages)
+    found = search(config, source, data, stages, known_nats=inquiry.known_nats)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
@@ -147,10 +157,18 @@ def run_tune(
                 data.evaluation,
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
+                observer=inquiry.watcher,
             )
+        diagnosis = inquiry.diagnose(found, stages)
         context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
         return _conclude(
-            verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
+            verification,
+            inquiry.told(context, diagnosis),
+            destination,
+            staged,
+            keep_failed=keep_failed,
+            quiet=not stages.shown,
+            pages=inquiry.pages,
         )
 
 
@@ -227,6 +245,7 @@ def _conclude(
     *,
     keep_failed: bool,
     quiet: bool,
+    pages: Pages,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
@@ -241,7 +260,10 @@ def _conclude(
     draft = folder / final.report.name
     atomic_write_text(draft, report_text(report))
     moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
-    possible = [*_names(destination), *_names(destination.failed())]
+    for target, text in pages(report, final).items():
+        atomic_write_text(folder / target.name, text)
+        moves[folder / target.name] = target
+    possible = [*destination.files, *destination.failed().files]
     earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
     if quiet:
@@ -254,10 +276,6 @@ def _conclude(
             print(f"note: {name} is from an earlier run")
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
-
-
-def _names(destination: Destination) -> list[Path]:
-    return [*destination.models.values(), destination.report]
 
 
 def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from calibration.progress import track
 from quantize import engine
@@ -17,8 +18,22 @@ from quantize.stages import Stages
 from quantize.target import PORTABLE
 
 
-def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
+def search(
+    config: Config,
+    source: Source,
+    data: Data,
+    stages: Stages,
+    *,
+    known_nats: Mapping[str, float] | None = None,
+) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
+
+    Args:
+        config: the configuration.
+        source: the model.
+        data: the images.
+        stages: where to say what is going on.
+        known_nats: as in `EngineOptions`.
 
     Raises:
         InputError: the configuration leaves nothing to quantize.
@@ -55,13 +70,15 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion")
 
     with stages.stage("tune"):
-        found = engine.tune(task, _options(config, source.inventory, stages), announce)
+        found = engine.tune(task, _options(config, source.inventory, stages, known_nats or {}), announce)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
     return found
 
 
-def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOptions:
+def _options(
+    config: Config, inventory: Inventory, stages: Stages, known_nats: Mapping[str, float]
+) -> EngineOptions:
     restrictions = {
         re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
@@ -76,4 +93,5 @@ def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOpti
         op_wise={name: allowed for name, allowed in restrictions.items() if allowed},
         workspace=config.tuning.workspace.path,
         verbose=stages.verbosity == "verbose",
+        known_nats=known_nats,
     )

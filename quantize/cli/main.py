@@ -21,6 +21,8 @@ from quantize.errors import InputError, PipelineError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from quantize.diagnose.options import ReportOptions
+
 __all__ = ["main"]
 
 Verbosity = Literal["quiet", "normal", "verbose"]
@@ -119,6 +121,7 @@ def _run(arguments: list[str]) -> int:
 def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     output_model = _required(arguments, "output_model", "a name ending in .onnx, or a folder")
     input_model = _input_model(arguments)
+    report = _report_options(arguments)
     config = configured(arguments)
     from quantize.pipeline import run_tune
 
@@ -129,13 +132,32 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
         command=command,
+        report=report,
     ).exit_code
+
+
+def _report_options(arguments: Namespace) -> ReportOptions:
+    from quantize.diagnose.options import ReportOptions
+
+    if arguments.no_html:
+        for name in ("labels", "measure_sensitivity"):
+            if getattr(arguments, name):
+                raise InputError(f"--{name} has no effect with --no_html; leave one of them out")
+    if arguments.sensitivity is not None and arguments.measure_sensitivity:
+        raise InputError("--sensitivity and --measure_sensitivity contradict each other; keep one")
+    return ReportOptions(
+        pages=not arguments.no_html,
+        labels=arguments.labels,
+        sensitivity=arguments.sensitivity,
+        measure_sensitivity=arguments.measure_sensitivity,
+    )
 
 
 def _demo(arguments: Namespace, command: Sequence[str]) -> int:
     for name in ("input_model", "config", "dataset_location", "label_path"):
         if getattr(arguments, name) is not None:
             raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
+    report = _report_options(arguments)
     overrides = demo_overrides(arguments)
     from quantize.demo import run_demo
 
@@ -145,6 +167,7 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
         command=command,
+        report=report,
     ).exit_code
 
 

@@ -1,4 +1,4 @@
-"""What the classes are called, for people: from a list that is given, found beside the images, or from folders."""
+"""What the classes are called, for people: from a list, or from the names of folders."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def measured_signal(
 
 
 def _first_images(loader: DataLoader, model: onnx.ModelProto) -> list[npt.NDArray[np.float32]]:
-    """The first calibration images as the model takes them: one by one, or in its fixed batches, filled up."""
+    """The first calibration images as the model takes them: one by one, or in its fixed batches."""
     size = max(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
     count = min(max(_SIGNAL_IMAGE_COUNT, size), len(loader.images))
     first = DataLoader(
@@ -144,6 +144,6 @@ def measured_sensitivity(
 
 def _not_measured(expected_s: float) -> str:
     return (
-        f"Not measured: it would take about {expected_s:.0f} s. Run again with --measure_sensitivity, or once "
-        "for all with `python -m quantize sensitivity`, whose file --sensitivity takes."
+        f"Not measured: it would take about {expected_s:.0f} s. Run again with --measure_sensitivity, or run "
+        "`python -m quantize sensitivity` once, whose file --sensitivity takes."
     )

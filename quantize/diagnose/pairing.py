@@ -20,7 +20,7 @@ class TensorPair:
         tensor: name in the fp32 graph.
         quantized: name of the uint8 tensor, in both formats of the int8 model.
         scale: how integers become real numbers.
-        operator: name of the operator that makes it; of an absorbed Relu or Clip, the operator that absorbs it.
+        operator: name of the operator that makes it, or absorbs the Relu or Clip that makes it.
         op_type: its type; empty, like `operator`, for the input of the model.
     """
 

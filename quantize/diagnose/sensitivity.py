@@ -1,11 +1,11 @@
-"""What each operator costs: the one measurement behind the search's fallback order, the command and the report."""
+"""What each operator costs: the measurement behind the fallback order, the command and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-# Mean KL divergence from fp32, in nats, of the integer model with this operator (by name) left in fp32; of the
-# whole integer model where None is given.
+# Mean KL divergence from fp32, in nats, of the integer model with this operator (by name) left in fp32; of
+# the whole integer model where None is given.
 DivergenceWithout = Callable[[str | None], float]
 
 

@@ -26,8 +26,8 @@ Floats = npt.NDArray[np.float32]
 # Enough to see the shape of a distribution in a chart as wide as a phone.
 _BIN_COUNT = 64
 
-# The sums are over so many values of each tensor and image, evenly spaced: a sum over a hundred thousand squares
-# (a few images) is known to about 1 %, which is 0.05 dB, and the largest tensors have a million.
+# The sums are over so many values of each tensor and image, evenly spaced: a sum over a hundred thousand
+# squares (a few images) is known to about 1 %, which is 0.05 dB, and the largest tensors have a million.
 _SAMPLED_VALUES = 1 << 14
 
 
@@ -158,7 +158,7 @@ def collect_histograms(
     totals = [np.zeros(_BIN_COUNT, np.int64) for _ in signals]
     for image in images:
         for total, one, values in zip(totals, signals, watched(image), strict=True):
-            total += _binned(values, one.low, one.high)
+            np.add(total, _binned(values, one.low, one.high), out=total)
     return [
         ValueHistogram(one.pair.tensor, one.low, one.high, tuple(map(int, total)))
         for one, total in zip(signals, totals, strict=True)

@@ -32,9 +32,10 @@ class Recorder:
 
     Attributes:
         trials: in order.
-        best_model, best_plan, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
+        best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
             then the most accurate; before any met it, the most accurate with an integer weighted operator.
             The earlier one wins a tie.
+        best_plan: what `best_model` was written by.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32.
         stopped_by: why the search ended, as in `EngineResult`.
     """

@@ -51,8 +51,8 @@ class EngineOptions:
         workspace: keeps the engine's files and the model of every trial; None is a temporary folder that is
             removed.
         verbose: let the engine's own log through.
-        known_nats: operator name -> divergence saved by leaving it in fp32, where that was measured before the
-            run; the strategy "sensitivity" takes its fallback order from it.
+        known_nats: operator name -> divergence saved by leaving it in fp32, where that was measured before
+            the run; the strategy "sensitivity" takes its fallback order from it.
     """
 
     criterion: Criterion

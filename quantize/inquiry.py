@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantize.config import Config, Format
+from quantize.config import Config
 from quantize.data import Data
 from quantize.destination import Destination
 from quantize.diagnose.changes import ChangeWatcher
@@ -44,11 +44,9 @@ class Inquiry:
         InputError: a file is wrong, or of another model.
     """
 
-    def __init__(
-        self, config: Config, source: Source, data: Data, options: ReportOptions, *, primary_format: Format
-    ) -> None:
+    def __init__(self, config: Config, source: Source, data: Data, options: ReportOptions) -> None:
         self._config, self._source, self._data, self._options = config, source, data, options
-        self._format = primary_format
+        self._format = config.primary_format
         self.known_nats = _known(options.sensitivity, source)
         self._names = class_names(
             data.evaluation,
@@ -58,7 +56,7 @@ class Inquiry:
         )
         self.watcher = (
             ChangeWatcher(
-                FP32, primary_format, limit=_IMAGES_SHOWN, probabilities=source.signature.probabilities
+                FP32, self._format, limit=_IMAGES_SHOWN, probabilities=source.signature.probabilities
             )
             if options.pages
             else None
@@ -111,6 +109,7 @@ class Inquiry:
             integers,
             lambda name: divergence(variant(name)),
             asked=self._options.measure_sensitivity,
+            trial_s=found.trial.duration_s,
         )
 
     def told(self, context: RunContext, diagnosis: Diagnosis | None) -> RunContext:

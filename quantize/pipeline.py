@@ -141,9 +141,7 @@ def run_tune(
         source = read_source(input_model, config)
     with stages.stage("list the images"):
         data = load_data(config, source.signature, progress=stages.shown)
-        inquiry = Inquiry(
-            config, source, data, report or ReportOptions(), primary_format=config.primary_format
-        )
+        inquiry = Inquiry(config, source, data, report or ReportOptions())
         _announce(stages, source, data)
     found = search(config, source, data, stages, known_nats=inquiry.known_nats)
     with staging(destination) as folder:

@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from quantize.cli import texts
+from quantize.cli import sensitivity, texts
 from quantize.cli.configure import configured, demo_overrides
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
@@ -112,6 +112,8 @@ def _run(arguments: list[str]) -> int:
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    if parsed.command == sensitivity.NAME:
+        return sensitivity.run(parsed)
     if parsed.command == TUNE:
         command = ("python", "-m", "quantize", *arguments)
         return _demo(parsed, command) if parsed.demo else _tune(parsed, command)

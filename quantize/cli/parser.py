@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from quantize.cli import texts
+from quantize.cli import sensitivity, texts
 from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
 from quantize.errors import InputError
 from quantize.version import VERSION
@@ -21,6 +21,10 @@ _CHOICE_FLAGS = frozenset({"calibration_samples", "eval_samples", "allow_overlap
 
 # The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
 _HELP_WIDTH = 110
+
+
+# Every command, in the order of the help.
+_ALL = (*COMMANDS, sensitivity.NAME)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,10 +57,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     words = [_with_underscores(word) for word in arguments]
     if words and not words[0].startswith("-"):
         words[0] = _OTHER_COMMANDS.get(words[0], words[0])
-        if words[0] not in COMMANDS:
-            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], COMMANDS)}")
+        if words[0] not in _ALL:
+            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], _ALL)}")
     elif words and not {"-h", "--help", "--version"} & set(words):
-        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(COMMANDS)}")
+        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(_ALL)}")
     known, unknown = _build().parse_known_args(words)
     if unknown:
         _refuse(unknown, known.command)
@@ -78,6 +82,8 @@ def _with_underscores(word: str) -> str:
 def _refuse(unknown: Sequence[str], command: str) -> NoReturn:
     first = unknown[0]
     if not first.startswith("-"):
+        if command == sensitivity.NAME:
+            raise InputError(f"{first!r} is one argument too many; see --help")
         raise InputError(f"{first!r} belongs to no flag; write --flag=value, with quotes around spaces")
     name = first.partition("=")[0]
     owners = [flag for flag in FLAGS if f"--{flag.name}" == name]
@@ -86,6 +92,8 @@ def _refuse(unknown: Sequence[str], command: str) -> NoReturn:
             f"{name} is a flag of {' and '.join(owners[0].commands)}, not of {command}; remove it"
         )
     own = [flag for flag in FLAGS if command in flag.commands]
+    if command == sensitivity.NAME:
+        own = sensitivity.flags()
     names = [name for flag in own for name in (f"--{flag.name}", *flag.other_names)]
     raise InputError(f"{name} is no flag of {command}; {_nearest(name, names)} See --help")
 
@@ -129,6 +137,18 @@ def _build() -> _Parser:
         )
         parser.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
         _add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+    parser = commands.add_parser(
+        sensitivity.NAME,
+        help=sensitivity.SUMMARY,
+        usage=sensitivity.USAGE,
+        description=sensitivity.DESCRIPTION,
+        epilog=sensitivity.EPILOG,
+        formatter_class=_help_format,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
+    sensitivity.add_model(parser)
+    _add_flags(parser, sensitivity.flags())
     return main
 
 

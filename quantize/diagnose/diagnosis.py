@@ -29,6 +29,11 @@ _WORST_COUNT = 6
 # What sensitivity may take when nobody asked for it: a small part of any run.
 _SENSITIVITY_BUDGET_S = 2.0
 
+_NOT_MEASURED = (
+    "Not measured, because it takes more than a moment for this model. Run again with --measure_sensitivity, "
+    "or run python -m quantize sensitivity once and give its file to --sensitivity."
+)
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -121,7 +126,7 @@ def _worst(tensors: Sequence[TensorSignal]) -> list[TensorSignal]:
 
 
 def measured_sensitivity(
-    operators: Sequence[str], divergence_without: DivergenceWithout, *, asked: bool
+    operators: Sequence[str], divergence_without: DivergenceWithout, *, asked: bool, trial_s: float
 ) -> Sensitivity:
     """Sensitivity of the finished model, where it was asked for or costs next to nothing.
 
@@ -129,21 +134,22 @@ def measured_sensitivity(
         operators: the integer operators of the model.
         divergence_without: measures one model.
         asked: measure, however long it takes.
+        trial_s: what a trial of the search took; where that is long, time is not even spent on an estimate.
     """
-    began_s = time.monotonic()
     try:
-        if not asked:
-            divergence_without(None)
-            expected_s = (time.monotonic() - began_s) * len(operators)
-            if expected_s > _SENSITIVITY_BUDGET_S:
-                return Sensitivity(origin=_not_measured(expected_s))
+        slow = trial_s > _SENSITIVITY_BUDGET_S or (
+            _expected_s(operators, divergence_without) > _SENSITIVITY_BUDGET_S
+        )
+        if slow and not asked:
+            return Sensitivity(origin=_NOT_MEASURED)
         return Sensitivity(savings(operators, divergence_without), "Measured on the finished model.")
     except PipelineError as error:
         return Sensitivity(origin=f"Not measured: {error}.")
 
 
-def _not_measured(expected_s: float) -> str:
-    return (
-        f"Not measured: it would take about {expected_s:.0f} s. Run again with --measure_sensitivity, or run "
-        "`python -m quantize sensitivity` once, whose file --sensitivity takes."
-    )
+def _expected_s(operators: Sequence[str], divergence_without: DivergenceWithout) -> float:
+    """How long it would take; the first model does not count, because the images are read for it."""
+    divergence_without(None)
+    began_s = time.monotonic()
+    divergence_without(None)
+    return (time.monotonic() - began_s) * len(operators)

@@ -6,21 +6,24 @@ import re
 
 from markupsafe import Markup
 
-# Characters that begin or end something in GitHub's Markdown, wherever they stand in a line.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~>:@/])")
+# What begins or ends something in the middle of a line of GitHub's Markdown, and what makes a link of words
+# that look like an address.
+_SPECIAL = re.compile(r"([\\`*_\[\]|~]|:(?=//)|(?<=www)\.)")
+
+# What does so at its beginning: headings, quotes, lists.
+_AT_START = re.compile(r"^(?:[#+=-]|&gt;|\d+(?=[.)]))")
 _BACKTICKS = re.compile(r"`+")
 
 
 def escaped(value: object) -> Markup:
-    """Words in a line or a cell of a table: HTML is escaped first, then everything that Markdown reads.
-
-    `:` `@` and `/` are among that, because addresses become links without any mark-up.
-    """
-    html = str(Markup.escape(str(value)))
-    # An entity's own `#` (of `&#39;`) must stay.
-    parts = re.split(r"(&(?:#\d+|[a-z]+);)", html)
-    text = "".join(part if number % 2 else _SPECIAL.sub(r"\\\1", part) for number, part in enumerate(parts))
-    return Markup(" ".join(text.split()))
+    """Words in a line or a cell of a table: HTML is escaped first, then what Markdown would read."""
+    text = _SPECIAL.sub(r"\\\1", " ".join(str(Markup.escape(str(value))).split()))
+    begins = _AT_START.match(text)
+    if begins is None:
+        return Markup(text)
+    # Of "12." the point is what makes a list.
+    place = begins.end() if begins.group().isdigit() else 0
+    return Markup(f"{text[:place]}\\{text[place:]}")
 
 
 def code(value: object) -> Markup:

@@ -1,7 +1,7 @@
 """`report.html` and `report.md`: the report for people, made of the values of `report.json` and nothing else.
 
 The page asks nobody for anything: one file, no script, charts and images inside, and a policy that says so.
-Whatever comes from outside (names of files, classes, operators; the command line) is escaped where it is put in.
+Whatever comes from outside (names of files, classes, operators, the command line) is escaped where it is put.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _environment(kind: str) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"percent": view.percent, "number": view.number}
+    made.filters |= {"percent": view.percent, "number": view.number, "synonym": view.synonym}
     if kind == "md":
         made.filters |= {"text": markdown.escaped, "code": markdown.code, "block": markdown.block}
     return made

@@ -65,6 +65,11 @@ def number(value: float | None, digits: int, unit: str = "") -> str:
     return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}{unit}"
 
 
+def synonym(name: str) -> str:
+    """The first of the names that a class has, as ImageNet's list writes them."""
+    return name.partition(", ")[0]
+
+
 def images_per_s(report: Json, file: Json) -> float | None:
     """Throughput that the median latency amounts to, on one thread."""
     median_ms = file["latency"]["median_ms"]

@@ -1,8 +1,8 @@
 """Draws with matplotlib, and makes of what it writes SVG that fits into a page.
 
-Matplotlib's own SVG brings colours and a style sheet that would hold for the whole page, and names that repeat
-from chart to chart. Here colours are drawn as codes, and become classes that the page's style sheet colours for
-light and dark; no `style` is left, so that a page may forbid inline styles; names get the chart's own prefix.
+Matplotlib's own SVG brings colours, a style sheet that would hold for the whole page, and names that repeat.
+Here colours are drawn as codes, and become classes that the page's style sheet colours for light and dark; no
+`style` is left, so that a page may forbid inline styles; and names get the chart's own prefix.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ _ROW_PIXELS = 17
 # More rows than this are a table; what is not shown costs less than what is.
 SENSITIVITY_ROWS = 20
 
-_NAME_CHARACTERS = 22
+_NAME_CHARACTERS = 20
 
 
 def sensitivity(saved_nats: Sequence[tuple[str, float]], name: str = "sensitivity") -> str:
     """What leaving each operator in fp32 saves, as bars; the first of a ranked list of (operator, nats)."""
     shown = saved_nats[:SENSITIVITY_ROWS]
-    with canvas(_NARROW_PIXELS + 80, 56 + _ROW_PIXELS * len(shown)) as drawn:
+    with canvas(_NARROW_PIXELS, 56 + _ROW_PIXELS * len(shown)) as drawn:
         axes = drawn.figure.add_subplot()
         for position, (operator, nats) in enumerate(shown):
             (patch,) = axes.barh([position], [nats], height=0.7, color=INT8 if nats > 0 else FP32)

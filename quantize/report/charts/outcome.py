@@ -10,6 +10,8 @@ from quantize.report.charts.canvas import BAD, FP32, GRID, INK, INT8, SECOND, ca
 _WIDTH_PIXELS = 360
 _ROW_PIXELS = 30
 
+_COLOURS = {"fp32": FP32, "QOperator": INT8, "QDQ": SECOND}
+
 
 @dataclass(frozen=True)
 class IntervalRow:
@@ -68,10 +70,9 @@ def bars(rows: Sequence[Bar], name: str, description: str) -> str:
     """Horizontal bars from zero, fp32 in grey."""
     with canvas(_WIDTH_PIXELS, 14 + _ROW_PIXELS * len(rows)) as drawn:
         axes = drawn.figure.add_subplot()
-        colours = [FP32, INT8, SECOND]
         longest = max((row.value for row in rows), default=1.0) or 1.0
         for position, row in enumerate(rows):
-            (patch,) = axes.barh([position], [row.value], height=0.62, color=colours[min(position, 2)])
+            (patch,) = axes.barh([position], [row.value], height=0.62, color=_COLOURS.get(row.label, INT8))
             drawn.tip(patch, f"{row.label}: {row.text}")
             axes.annotate(
                 row.text, (row.value, position), xytext=(4, 0), textcoords="offset points", va="center"

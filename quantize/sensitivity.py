@@ -182,7 +182,9 @@ def _measure(
     # The rule that the search would try first: the least divergence of those that need no histograms.
     trials = {rule: whole_model(list(operators), models.writer(rule), probe) for rule in EXTREME_RULES}
     rule = min(trials, key=lambda name: trials[name].kl_nats)
-    record = dataclasses.replace(record, fp32_top1_fraction=probe.fp32_counts().top1, int8=trials[rule])
+    record = dataclasses.replace(
+        record, rule=rule, fp32_top1_fraction=probe.fp32_counts().top1, int8=trials[rule]
+    )
     known = {one.name: one for one in record.operators}
     missing = len(operators) - len(known)
     steps = ablate(operators, known, models.writer(rule), probe)

@@ -20,8 +20,8 @@ SUMMARY = "measure what quantizing each operator costs"
 
 USAGE = "python -m quantize sensitivity MODEL --config=FILE [flags]"
 
-DESCRIPTION = """Quantizes every operator of an fp32 model alone, leaves every one in fp32 alone, and measures what
-that does to the KL divergence from fp32, to the agreement with it, and to top-1, on calibration images
+DESCRIPTION = """Quantizes every operator of an fp32 model alone, leaves every one in fp32 alone, and measures
+what that does to the KL divergence from fp32, to the agreement with it, and to top-1, on calibration images
 (accuracy is judged on others). The operators are ranked by what leaving them in fp32 saves; `tune
 --sensitivity=FILE` takes this order for its fallbacks.
 

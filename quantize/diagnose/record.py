@@ -27,6 +27,7 @@ class Record:
 
     Attributes:
         settings: what the figures depend on; a measurement is only continued under the same.
+        rule: how the ranges were chosen; empty until measured.
         fp32_top1_fraction: how often fp32 is right on the images.
         int8: all operators as integers; None until measured.
         operators: what is known, most harmful first.
@@ -34,6 +35,7 @@ class Record:
     """
 
     settings: Mapping[str, Any]
+    rule: str = ""
     fp32_top1_fraction: float = math.nan
     int8: Effect | None = None
     operators: tuple[OperatorEffect, ...] = ()
@@ -58,6 +60,7 @@ class Record:
             "schema_version": SCHEMA_VERSION,
             "complete": self.complete,
             "settings": dict(self.settings),
+            "rule": self.rule,
             "fp32_top1_fraction": None if math.isnan(self.fp32_top1_fraction) else self.fp32_top1_fraction,
             "int8": None if self.int8 is None else dataclasses.asdict(self.int8),
             "operators": [
@@ -104,6 +107,7 @@ def _record(content: Any) -> Record:
     top1 = content["fp32_top1_fraction"]
     return Record(
         settings=content["settings"],
+        rule=_text(content["rule"]),
         fp32_top1_fraction=math.nan if top1 is None else _number(top1),
         int8=None if content["int8"] is None else _effect(content["int8"]),
         operators=tuple(

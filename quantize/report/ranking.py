@@ -15,10 +15,15 @@ from quantize.printable import printable
 # What fits a screen; the record has all.
 _ROWS = 20
 
+# Names of operators are paths; in a file or a pipe nothing has to break them.
+_FILE_COLUMNS = 160
+
 
 def show_ranking(record: Record, *, stream: IO[str] | None = None) -> None:
     """Prints the most harmful operators of a complete record, and what all of them do together."""
     console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_COLUMNS
     settings, int8 = record.settings, record.int8
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="")
     table.title = f"{settings['measured_images']} calibration images, most harmful operators first"
@@ -44,7 +49,8 @@ def show_ranking(record: Record, *, stream: IO[str] | None = None) -> None:
         console.print(f"{hidden} more are in the file.")
     if int8 is not None:
         console.print(
-            f"all of them int8: KL {int8.kl_nats:.5f} nats, agreement {int8.agreement_fraction:.1%}, "
+            f"all of them int8 (ranges {record.rule}): KL {int8.kl_nats:.5f} nats, "
+            f"agreement {int8.agreement_fraction:.1%}, "
             f"top-1 {int8.top1_fraction:.1%} (fp32 {record.fp32_top1_fraction:.1%})",
             soft_wrap=True,
         )

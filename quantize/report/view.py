@@ -19,7 +19,7 @@ _BYTES_PER_MB = 1e6
 _NONE = "-"
 
 # Nothing that a page shows has to be longer; a name of a megabyte would bury it.
-_TEXT_LIMIT_CHARACTERS = 4000
+_TEXT_LIMIT_CHARACTERS = 1000
 
 
 def cleaned(value: Any) -> Any:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -117,7 +118,10 @@ class Canvas:
             description: what a reader who cannot see it is told.
         """
         stream = io.StringIO()
-        self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            # Matplotlib's own font lacks a glyph; text is drawn by the reader's fonts, which have more.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         root = ElementTree.fromstring(stream.getvalue().encode("utf-8"))
         root = _cleaned(root, name, self._tips)
         root.attrib["role"] = "img"

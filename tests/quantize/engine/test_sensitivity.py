@@ -1,0 +1,46 @@
+"""Sensitivity around the search: what is known before orders it, and what it made can be varied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+
+from quantize import engine
+
+
+def test_what_was_measured_before_orders_the_fallbacks(kit: Any) -> None:
+    harm = kit.Harm({"stem": 0.5, "project": 0.3})
+    measured = []
+
+    def divergence(model: onnx.ModelProto) -> float:
+        measured.append(model)
+        found: float = harm.divergence(model)
+        return found
+
+    task = kit.build_task(judge=harm, divergence=divergence)
+    names = [operator.name for operator in task.inventory.quantizable]
+    # The file says that the operators do harm in the order of the alphabet, whatever the truth is.
+    known = {name: 1.0 - sorted(names).index(name) / 100 for name in names}
+    result = engine.tune(task, kit.build_options(0.01, known_nats=known, max_trials=8))
+    assert result.sensitivity == known
+    fallbacks = [set(trial.fp32_operators) for trial in result.trials if trial.fp32_operators]
+    assert fallbacks
+    assert fallbacks == [set(sorted(names)[: k + 1]) for k in range(len(fallbacks))]
+    assert len(measured) < len(names)  # the rules were ranked, and no operator was measured
+
+    some = {name: nats for name, nats in known.items() if name != "stem"}
+    measured.clear()
+    result = engine.tune(task, kit.build_options(0.01, known_nats=some, max_trials=8))
+    assert set(result.sensitivity) == set(names)
+    assert result.sensitivity["project"] == known["project"]
+    assert result.sensitivity["stem"] == pytest.approx(0.5)
+
+
+def test_variants_are_the_accepted_model_with_one_operator_less(kit: Any) -> None:
+    result = engine.tune(kit.build_task(), kit.build_options(timeout_s=1.0))
+    assert result.variant is not None
+    assert result.variant(None).SerializeToString() == result.model.SerializeToString()
+    for name in kit.WEIGHTED:
+        assert kit.integer_operators(result.variant(name)) == set(kit.WEIGHTED) - {name}

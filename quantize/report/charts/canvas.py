@@ -126,17 +126,15 @@ class Canvas:
         root = _cleaned(root, name, self._tips)
         root.attrib["role"] = "img"
         root.attrib["aria-label"] = printable(description)
-        ElementTree.register_namespace("", _SVG)
         return ElementTree.tostring(root, encoding="unicode")
 
 
 @contextlib.contextmanager
 def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
     """A new figure in our style, whatever the user's own matplotlib is set to."""
-    # It would announce on stderr that it builds its cache of fonts.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib
-    from matplotlib.figure import Figure
+    with _hushed():
+        import matplotlib
+        from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -144,6 +142,18 @@ def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
         matplotlib.rcParams.update(settings)
         size = (width_pixels / _POINTS_PER_INCH, height_pixels / _POINTS_PER_INCH)
         yield Canvas(Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained"))
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """While it is imported, matplotlib would announce on stderr where it puts its cache of fonts."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def short(text: str, characters: int) -> str:
@@ -171,6 +181,9 @@ def _cleaned(root: ElementTree.Element, name: str, tips: Mapping[str, str]) -> E
         if "clip-path" in element.attrib:
             element.set("clip-path", _REFERENCE.sub(rf"url(#{name}-\1)", element.attrib["clip-path"]))
         _restyle(element)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
+    root.set("xmlns", _SVG)
     for size in ("width", "height"):
         root.set(size, root.attrib[size].removesuffix("pt"))
     return root

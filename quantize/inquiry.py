@@ -18,7 +18,6 @@ from quantize.diagnose.record import read_record
 from quantize.diagnose.thumbnails import thumbnail
 from quantize.engine import EngineResult
 from quantize.errors import InputError
-from quantize.judging import CalibrationDivergence
 from quantize.report import RunContext
 from quantize.source import Source
 from quantize.stages import Stages
@@ -73,6 +72,7 @@ class Inquiry:
                 self._source.inventory,
                 found.model,
                 self._data.calibration,
+                factors=found.factors,
                 threads=self._config.thread_count,
             )
             sensitivity = self._sensitivity(found)
@@ -94,20 +94,12 @@ class Inquiry:
             return Sensitivity(self.known_nats, f"Read from {self._options.sensitivity}.")
         if found.sensitivity:
             return Sensitivity(found.sensitivity, "Measured by the search, on the model it began to repair.")
-        if found.variant is None:
+        if found.divergence_without is None:
             return Sensitivity()
-        divergence = CalibrationDivergence(
-            self._source.prepared,
-            self._data.calibration,
-            threads=self._config.thread_count,
-            probabilities=self._source.signature.probabilities,
-        )
-        variant = found.variant
         left = {one.name for one in found.fp32_operators}
-        integers = [one.name for one in self._source.inventory.quantizable if one.name not in left]
         return measured_sensitivity(
-            integers,
-            lambda name: divergence(variant(name)),
+            [one.name for one in self._source.inventory.quantizable if one.name not in left],
+            found.divergence_without,
             asked=self._options.measure_sensitivity,
             trial_s=found.trial.duration_s,
         )

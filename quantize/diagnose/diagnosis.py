@@ -14,7 +14,13 @@ from calibration.dataloader import DataLoader
 from quantize.diagnose.changes import Changes
 from quantize.diagnose.pairing import pair_tensors
 from quantize.diagnose.sensitivity import DivergenceWithout, savings
-from quantize.diagnose.signal import TensorSignal, ValueHistogram, collect_histograms, measure_signal
+from quantize.diagnose.signal import (
+    Factors,
+    TensorSignal,
+    ValueHistogram,
+    collect_histograms,
+    measure_signal,
+)
 from quantize.errors import PipelineError
 from quantize.export import to_qoperator
 from quantize.operators import Inventory
@@ -86,11 +92,25 @@ class Diagnosis:
 
 
 def measured_signal(
-    fp32: onnx.ModelProto, inventory: Inventory, qdq: onnx.ModelProto, loader: DataLoader, *, threads: int
+    fp32: onnx.ModelProto,
+    inventory: Inventory,
+    qdq: onnx.ModelProto,
+    loader: DataLoader,
+    *,
+    factors: Factors,
+    threads: int,
 ) -> tuple[Signal, tuple[str, ...]]:
     """Signal-to-noise on the first calibration images.
 
     A model that cannot be looked into is no reason to lose a run that has finished, so failures become notes.
+
+    Args:
+        fp32: the prepared model.
+        inventory: its operators.
+        qdq: the int8 model in its QDQ format.
+        loader: calibration images.
+        factors: as for `measure_signal`.
+        threads: of the sessions.
 
     Returns:
         What was measured, and notes.
@@ -98,8 +118,8 @@ def measured_signal(
     try:
         pairs = pair_tensors(fp32, inventory, qdq)
         images = _first_images(loader, fp32)
-        tensors = measure_signal(fp32, to_qoperator(qdq), pairs, images, threads=threads)
-        histograms = collect_histograms(fp32, _worst(tensors), images, threads=threads)
+        tensors = measure_signal(fp32, to_qoperator(qdq), pairs, images, factors=factors, threads=threads)
+        histograms = collect_histograms(fp32, _worst(tensors), images, factors=factors, threads=threads)
     except PipelineError as error:
         return Signal(), (f"signal-to-noise was not measured: {error}",)
     return Signal(sum(map(len, images)), tuple(tensors), tuple(histograms)), ()

@@ -23,6 +23,10 @@ from quantize.session import run as run_session
 
 Floats = npt.NDArray[np.float32]
 
+# Tensor -> what each of its channels, the second axis, is multiplied by in the int8 model: equalization does
+# so, and undoes it in the weights that read the tensor.
+Factors = Mapping[str, Floats]
+
 # Enough to see the shape of a distribution in a chart as wide as a phone.
 _BIN_COUNT = 64
 
@@ -107,6 +111,7 @@ def measure_signal(
     pairs: Sequence[TensorPair],
     images: Sequence[Floats],
     *,
+    factors: Factors,
     threads: int,
 ) -> list[TensorSignal]:
     """Compares the activations of both models.
@@ -116,6 +121,7 @@ def measure_signal(
         int8: what was made of it, in either format; QOperator runs exactly the integers that are shipped.
         pairs: which tensors, as `pair_tensors` found them.
         images: [1, ...] float32 each (or a whole batch, where the models insist on one).
+        factors: of the tensors that were equalized, whose values are compared with multiplied ones.
         threads: of the sessions, and of the arithmetic.
 
     Returns:
@@ -131,7 +137,8 @@ def measure_signal(
     powers = [_Powers() for _ in pairs]
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="diagnose") as pool:
         for image in images:
-            exact, integers = real(image), rounded(image)
+            exact = [_scaled(x, factors.get(pair.tensor)) for x, pair in zip(real(image), pairs, strict=True)]
+            integers = rounded(image)
             list(
                 pool.map(lambda sums, pair, x, q: sums.add(x, q, pair.scale), powers, pairs, exact, integers)
             )
@@ -139,7 +146,12 @@ def measure_signal(
 
 
 def collect_histograms(
-    fp32: onnx.ModelProto, signals: Sequence[TensorSignal], images: Sequence[Floats], *, threads: int
+    fp32: onnx.ModelProto,
+    signals: Sequence[TensorSignal],
+    images: Sequence[Floats],
+    *,
+    factors: Factors,
+    threads: int,
 ) -> list[ValueHistogram]:
     """The distributions of a few fp32 tensors between the extremes that `measure_signal` found.
 
@@ -147,6 +159,7 @@ def collect_histograms(
         fp32: the prepared model.
         signals: which tensors.
         images: those that the extremes are of.
+        factors: as for `measure_signal`.
         threads: of the session.
 
     Raises:
@@ -158,11 +171,19 @@ def collect_histograms(
     totals = [np.zeros(_BIN_COUNT, np.int64) for _ in signals]
     for image in images:
         for total, one, values in zip(totals, signals, watched(image), strict=True):
-            np.add(total, _binned(values, one.low, one.high), out=total)
+            scaled = _scaled(values, factors.get(one.pair.tensor))
+            np.add(total, _binned(scaled, one.low, one.high), out=total)
     return [
         ValueHistogram(one.pair.tensor, one.low, one.high, tuple(map(int, total)))
         for one, total in zip(signals, totals, strict=True)
     ]
+
+
+def _scaled(values: Floats, factors: Floats | None) -> Floats:
+    """Values [N, C, ...], each channel multiplied by its factor."""
+    if factors is None:
+        return values
+    return values * factors.reshape(-1, *[1] * (values.ndim - 2))
 
 
 def _binned(values: Floats, low: float, high: float) -> npt.NDArray[np.int64]:

@@ -6,13 +6,10 @@ that trials or time ran out. So the strategy is driven directly here, and errors
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import onnx
 
 from quantize.engine.compatibility import contained
 from quantize.engine.restrictions import translate
@@ -104,22 +101,19 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
         sensitivity=dict(recorder.sensitivity),
         stopped_by=recorder.stopped_by,
         warnings=type_warnings + name_warnings,
-        variant=_variant(strategy.adaptor, recorder),
+        divergence_without=_divergence_without(strategy.adaptor, recorder),
     )
 
 
-def _variant(adaptor: Any, recorder: Recorder) -> Callable[[str | None], onnx.ModelProto]:
-    """Writes the best model again, with one more operator in fp32."""
-    plan = recorder.best_plan
-    assert plan is not None  # there is a best model, and it was written by it
+def _divergence_without(adaptor: Any, recorder: Recorder) -> Callable[[str | None], float]:
+    """Measures the best model again, with one more operator in fp32."""
+    states = recorder.best_states
     adaptor.deadline_s = None  # that was the search's
 
-    def write(left: str | None) -> onnx.ModelProto:
-        kept = {name: how for name, how in plan.operators.items() if name != left}
-        model: onnx.ModelProto = adaptor.write(dataclasses.replace(plan, operators=kept))
-        return model
+    def measure(left: str | None) -> float:
+        return float(adaptor.divergence({key: state for key, state in states.items() if key[0] != left}))
 
-    return write
+    return measure
 
 
 def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recorder) -> Any:

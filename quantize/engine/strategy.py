@@ -17,11 +17,10 @@ from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
 from calibration.progress import track
 from quantize.criterion import Criterion
 from quantize.diagnose.sensitivity import most_harmful_first, savings
-from quantize.engine.adaptor import RefinedAdaptor
+from quantize.engine.adaptor import OperatorState, RefinedAdaptor
 from quantize.engine.types import Trial, TrialListener
 from quantize.files import atomic_write_bytes
 from quantize.model import serialize
-from quantize.qdq import Plan
 from quantize.ranges import EXTREME_RULES, HISTOGRAM_RULES
 
 _ALGORITHM = ("activation", "algorithm")
@@ -35,7 +34,7 @@ class Recorder:
         best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
             then the most accurate; before any met it, the most accurate with an integer weighted operator.
             The earlier one wins a tie.
-        best_plan: what `best_model` was written by.
+        best_states: the tuning configuration that `best_model` was made of.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32.
         stopped_by: why the search ended, as in `EngineResult`.
     """
@@ -51,16 +50,18 @@ class Recorder:
         self.trials: list[Trial] = []
         self.best_model: onnx.ModelProto | None = None
         self.best_trial: Trial | None = None
-        self.best_plan: Plan | None = None
+        self.best_states: Mapping[tuple[str, str], OperatorState] = {}
         self.sensitivity: dict[str, float] = {}
 
-    def add(self, trial: Trial, model: onnx.ModelProto, plan: Plan | None = None) -> None:
+    def add(
+        self, trial: Trial, model: onnx.ModelProto, states: Mapping[tuple[str, str], OperatorState]
+    ) -> None:
         """Keeps a finished trial; its model too, as `trial-NNN.onnx`, where the user named a workspace."""
         if self._folder is not None:
             atomic_write_bytes(self._folder / f"trial-{trial.number:03d}.onnx", serialize(model))
         self.trials.append(trial)
         if self.best_trial is None or self._merit(trial) > self._merit(self.best_trial):
-            self.best_trial, self.best_model, self.best_plan = trial, model, plan
+            self.best_trial, self.best_model, self.best_states = trial, model, states
         self._listener(trial)
 
     def met(self) -> bool:
@@ -93,7 +94,7 @@ class _Recorded:
         """Called by the engine after every trial; whether to end the search."""
         strategy: Any = self
         trial = self._trial()
-        self.recorder.add(trial, strategy.last_qmodel.model, self.adaptor.last_plan)
+        self.recorder.add(trial, strategy.last_qmodel.model, strategy.last_tune_cfg["op"])
         self.adaptor.deadline_s = self.deadline_s
         accepted = strategy.best_tune_result
         finished: bool = super().stop(timeout, trials_count)  # type: ignore[misc]  # of the strategy mixed with

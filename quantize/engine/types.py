@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from quantize.criterion import Criterion
@@ -151,7 +153,10 @@ class EngineResult:
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
         stopped_by: "criterion", "trials", "timeout", or "exhausted" when the strategy proposed no more.
         warnings: what was asked for and had no effect, a line each.
-        variant: operator name -> `model` with that operator left in fp32 as well; None -> `model` again.
+        divergence_without: operator name -> divergence of `model` with that operator left in fp32 as well;
+            None -> that of `model`.
+        factors: tensor -> what each channel of it, the second axis, is multiplied by in `model`, where
+            equalization did so.
     """
 
     model: onnx.ModelProto
@@ -163,4 +168,5 @@ class EngineResult:
     sensitivity: Mapping[str, float]
     stopped_by: str
     warnings: tuple[str, ...] = ()
-    variant: Callable[[str | None], onnx.ModelProto] | None = None
+    divergence_without: Callable[[str | None], float] | None = None
+    factors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)

@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_definition(name: str) -> None:
     case = zoo_case(name)
     qdq = case.qdq()
     pairs, images, int8 = pairs_of(case, qdq), single_images(case), to_qoperator(qdq)
-    found = measure_signal(case.prepared, int8, pairs, images, threads=2)
+    found = measure_signal(case.prepared, int8, pairs, images, factors={}, threads=2)
     assert [one.pair for one in found] == pairs
     for one in found:
         signal = noise = own = 0.0
@@ -86,7 +86,7 @@ def test_figures_are_those_of_the_definition(name: str) -> None:
 def test_operators_in_fp32_are_not_paired() -> None:
     case = zoo_case(NAMES[0])
     assert pairs_of(case, case.qdq([])) == []
-    assert measure_signal(case.prepared, case.qdq([]), [], single_images(case), threads=1) == []
+    assert measure_signal(case.prepared, case.qdq([]), [], single_images(case), factors={}, threads=1) == []
 
 
 def test_a_range_that_is_too_narrow_saturates_and_one_too_wide_is_coarse() -> None:
@@ -97,7 +97,9 @@ def test_a_range_that_is_too_narrow_saturates_and_one_too_wide_is_coarse() -> No
     def measured(factor: float) -> Any:
         scale = type(pair.scale)(pair.scale.scale * factor, pair.scale.zero_point)
         changed = type(pair)(pair.tensor, pair.quantized, scale, "", "")
-        (one,) = measure_signal(case.prepared, to_qoperator(case.qdq()), [changed], images, threads=1)
+        (one,) = measure_signal(
+            case.prepared, to_qoperator(case.qdq()), [changed], images, factors={}, threads=1
+        )
         return one
 
     right, narrow, wide = measured(1.0), measured(0.25), measured(4.0)
@@ -111,9 +113,11 @@ def test_a_range_that_is_too_narrow_saturates_and_one_too_wide_is_coarse() -> No
 def test_histograms_count_every_value() -> None:
     case = zoo_case(NAMES[0])
     pairs, images = pairs_of(case), single_images(case)
-    signals = measure_signal(case.prepared, to_qoperator(case.qdq()), pairs, images, threads=1)[:3]
+    signals = measure_signal(case.prepared, to_qoperator(case.qdq()), pairs, images, factors={}, threads=1)[
+        :3
+    ]
     for one, histogram in zip(
-        signals, collect_histograms(case.prepared, signals, images, threads=1), strict=True
+        signals, collect_histograms(case.prepared, signals, images, factors={}, threads=1), strict=True
     ):
         values = np.concatenate(
             [values_of(case.prepared, one.pair.tensor, image, 1).ravel() for image in images]
@@ -122,7 +126,7 @@ def test_histograms_count_every_value() -> None:
         assert sum(histogram.counts) == values.size
         # A value on an edge may fall to either side.
         assert np.abs(np.asarray(histogram.counts) - expected).sum() <= 4
-    assert collect_histograms(case.prepared, [], images, threads=1) == []
+    assert collect_histograms(case.prepared, [], images, factors={}, threads=1) == []
 
 
 def test_decibels() -> None:
@@ -138,4 +142,33 @@ def test_what_the_runtime_refuses_is_an_engine_error() -> None:
     broken.CopyFrom(case.prepared)
     broken.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(EngineError, match="NoSuchOperator"):
-        measure_signal(broken, to_qoperator(case.qdq()), pairs_of(case), single_images(case), threads=1)
+        measure_signal(
+            broken, to_qoperator(case.qdq()), pairs_of(case), single_images(case), factors={}, threads=1
+        )
+
+
+def test_equalized_channels_are_compared_with_multiplied_ones() -> None:
+    case = zoo_case(NAMES[0])
+    int8, images = to_qoperator(case.qdq()), single_images(case)
+    pair = next(pair for pair in pairs_of(case) if pair.operator)
+    channels = values_of(case.prepared, pair.tensor, images[0], 1).shape[1]
+
+    def measured(scale: float, factors: Any) -> Any:
+        changed = type(pair)(
+            pair.tensor, pair.quantized, type(pair.scale)(scale, pair.scale.zero_point), pair.operator, "Conv"
+        )
+        (one,) = measure_signal(case.prepared, int8, [changed], images, factors=factors, threads=1)
+        return one
+
+    plain = measured(pair.scale.scale, {})
+    # A tensor that holds twice its values, on a scale of twice the step, is as good as before.
+    doubled = measured(2 * pair.scale.scale, {pair.tensor: np.full(channels, 2.0, np.float32)})
+    assert doubled.sqnr_db == pytest.approx(plain.sqnr_db, abs=1e-3)
+    assert doubled.own_sqnr_db == pytest.approx(plain.own_sqnr_db, abs=1e-3)
+    assert doubled.high == pytest.approx(2 * plain.high)
+    assert measured(2 * pair.scale.scale, {}).sqnr_db < 3.0  # what forgetting them would say
+    (histogram,) = collect_histograms(
+        case.prepared, [doubled], images, factors={pair.tensor: np.full(channels, 2.0, np.float32)}, threads=1
+    )
+    (before,) = collect_histograms(case.prepared, [plain], images, factors={}, threads=1)
+    assert np.abs(np.subtract(histogram.counts, before.counts)).sum() <= 4

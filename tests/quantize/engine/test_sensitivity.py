@@ -38,9 +38,12 @@ def test_what_was_measured_before_orders_the_fallbacks(kit: Any) -> None:
     assert result.sensitivity["stem"] == pytest.approx(0.5)
 
 
-def test_variants_are_the_accepted_model_with_one_operator_less(kit: Any) -> None:
-    result = engine.tune(kit.build_task(), kit.build_options(timeout_s=1.0))
-    assert result.variant is not None
-    assert result.variant(None).SerializeToString() == result.model.SerializeToString()
-    for name in kit.WEIGHTED:
-        assert kit.integer_operators(result.variant(name)) == set(kit.WEIGHTED) - {name}
+def test_the_finished_model_can_be_measured_without_an_operator(kit: Any) -> None:
+    harm = kit.Harm({"stem": 0.001, "project": 0.003})
+    task = kit.build_task(judge=harm, divergence=harm.divergence)
+    result = engine.tune(task, kit.build_options(0.01, timeout_s=0.5))
+    assert result.trial.fp32_operators == ()
+    assert result.divergence_without is not None
+    full = result.divergence_without(None)
+    saved = {name: full - result.divergence_without(name) for name in kit.WEIGHTED}
+    assert saved == pytest.approx(dict.fromkeys(kit.WEIGHTED, 0.0) | {"stem": 0.001, "project": 0.003})

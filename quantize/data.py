@@ -14,7 +14,7 @@ from quantize.config import Config, DataSource
 from quantize.config.data import Dataloader
 from quantize.errors import InputError
 from quantize.model import Signature
-from quantize.selection import read_images, select_images, shortage
+from quantize.selection import Selection, read_images, select_images, shortage
 
 FloatBatch = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -25,11 +25,13 @@ class Data:
 
     Attributes:
         calibration, evaluation: what ranges are measured on, and what accuracy is measured on.
+        judging: what chooses between refined variants, in neither of the two; None without refinement.
         overlap_images: how many images are in both.
         warnings: what a reader of the report should know about them.
     """
 
     calibration: DataLoader
+    judging: DataLoader | None
     evaluation: DataLoader
     overlap_images: int
     warnings: tuple[str, ...]
@@ -46,14 +48,22 @@ def load_data(config: Config, signature: Signature, *, progress: bool) -> Data:
     make = _LoaderMaker(config, signature)
     return Data(
         make(selected.calibration, config.calibration_data(), "calibration images", progress=False),
+        None
+        if selected.judging is None
+        else make(selected.judging, config.calibration_data(), "selection images", progress=False),
         make(selected.evaluation, config.evaluation_data(), "evaluating", progress=progress),
         selected.overlap_images,
         (
-            *shortage("calibration", len(selected.calibration), config.calibration_count),
+            *shortage("calibration", _calibration_images(selected), config.calibration_count),
             *selected.warnings,
             *_unused_batch_sizes(signature, *sections),
         ),
     )
+
+
+def _calibration_images(selected: Selection) -> int:
+    """Images that calibration got, those that it holds back for choosing included."""
+    return len(selected.calibration) + (0 if selected.judging is None else len(selected.judging))
 
 
 def evaluation_loader(

@@ -67,27 +67,33 @@ class Signature:
         return self.input_shape[0]
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """Reads and checks an fp32 ONNX model; never modifies the file.
+def load_model(path: Path, *, flag: str = "--input_model", strict: bool = True) -> onnx.ModelProto:
+    """Reads and checks an ONNX model; never modifies the file.
+
+    Args:
+        path: an `.onnx` file.
+        flag: what to call it in messages.
+        strict: refuse a model that breaks the specification. Other quantizers write some that do, such as
+            `DequantizeLinear` with an axis in opset 12, and ONNX Runtime runs them all the same.
 
     Raises:
         InputError: the file is missing, is not ONNX, breaks the specification, or is quantized already.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"--input_model {path}: {what}; give the path of an .onnx file")
+        raise InputError(f"{flag} {path}: {what}; give the path of an .onnx file")
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise InputError(f"--input_model {path}: cannot be read as ONNX ({_first_line(error)})") from error
+        raise InputError(f"{flag} {path}: cannot be read as ONNX ({_first_line(error)})") from error
     if not model.graph.node:
-        raise InputError(
-            f"--input_model {path}: is not an ONNX model, or has no operators; check the download"
-        )
+        raise InputError(f"{flag} {path}: is not an ONNX model, or has no operators; check the download")
+    if not strict:
+        return model
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(f"--input_model {path}: is not a valid ONNX model ({_first_line(error)})") from error
+        raise InputError(f"{flag} {path}: is not a valid ONNX model ({_first_line(error)})") from error
     return model
 
 

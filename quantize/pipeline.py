@@ -22,6 +22,7 @@ from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
 from quantize.report.environment import package_versions, platform_facts
+from quantize.restart import refine_given
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
@@ -64,6 +65,7 @@ def tune(
     label_path: str | Path | None = None,
     overrides: Mapping[str, object] | None = None,
     keep_failed: bool = False,
+    start_from: str | Path | None = None,
     verbosity: Verbosity = "quiet",
     report: ReportOptions | None = None,
 ) -> TuningResult:
@@ -77,6 +79,7 @@ def tune(
         label_path: image list, instead of those of the configuration.
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
+        start_from: a QDQ model of the same network that is refined instead of searching for one.
         verbosity: "quiet" prints nothing but the verdict.
         report: how the report is made.
 
@@ -95,6 +98,7 @@ def tune(
         output_model=Path(output_model),
         verbosity=verbosity,
         keep_failed=keep_failed,
+        start_from=None if start_from is None else Path(start_from),
         report=report,
     )
 
@@ -118,6 +122,7 @@ def run_tune(
     output_model: Path,
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
+    start_from: Path | None = None,
     command: Sequence[str] = (),
     report: ReportOptions | None = None,
 ) -> TuningResult:
@@ -129,6 +134,7 @@ def run_tune(
         output_model: as for `tune`.
         verbosity: as for `tune`.
         keep_failed: as for `tune`.
+        start_from: as for `tune`.
         command: how the run was started, for the report.
         report: how the report is made.
     """
@@ -143,7 +149,10 @@ def run_tune(
         data = load_data(config, source.signature, progress=stages.shown)
         inquiry = Inquiry(config, source, data, report or ReportOptions())
         _announce(stages, source, data)
-    found = search(config, source, data, stages, known_nats=inquiry.known_nats)
+    if start_from is None:
+        found = search(config, source, data, stages, known_nats=inquiry.known_nats)
+    else:
+        found = refine_given(config, source, data, stages, start_from)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
@@ -175,9 +184,10 @@ def _announce(stages: Stages, source: Source, data: Data) -> None:
         f"{source.path.name}: opset {source.signature.opset}, {len(source.inventory.quantizable)} operators "
         f"can be int8, {source.inventory.weighted_count()} of them with weights"
     )
+    judging = "" if data.judging is None else f"{len(data.judging.images)} to choose variants by, "
     stages.say(
-        f"{len(data.calibration.images)} images to calibrate on, {len(data.evaluation.images)} others to "
-        "judge"
+        f"{len(data.calibration.images)} images to calibrate on, {judging}{len(data.evaluation.images)} "
+        "others to judge"
     )
     for warning in (*source.warnings, *data.warnings):
         stages.say(f"warning: {warning}")
@@ -210,6 +220,10 @@ def _context(
     started_at: str,
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
+    judging = None if data.judging is None else data.judging.images
+    selection = None
+    if judging is not None and found.trial.refinement is not None:
+        selection = ImageSetFacts(len(judging), judging.digest(), str(judging.root))
     return RunContext(
         criterion=config.criterion,
         command=command,
@@ -221,6 +235,8 @@ def _context(
         trials=found.trials,
         fp32_operators=found.fp32_operators,
         stopped_by=found.stopped_by,
+        refinement=found.trial.refinement,
+        selection=selection,
         sensitivity_nats=found.sensitivity,
         input_model=str(source.path.absolute()),
         input_model_sha256=source.sha256,

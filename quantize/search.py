@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import islice
+
+import numpy as np
 
 from calibration.progress import track
 from quantize import engine
@@ -13,6 +16,10 @@ from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import AccuracyJudge, CalibrationDivergence
 from quantize.operators import Inventory
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
+from quantize.ranges.collect import each_alone
+from quantize.refine import AUTO, Network, RefineOptions, Refiner
+from quantize.refine.ranges import Ranges
+from quantize.report.refinement import refinement_lines
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.target import PORTABLE
@@ -40,15 +47,8 @@ def search(
         EngineError: the engine or the runtime failed.
     """
     threads = config.thread_count
-    tensors = list(
-        dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
-    )
-    batches = track(data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown)
-    with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
-    ranges = RangeTable(
-        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
-    )
+    ranges = measure_ranges(config, source, data, stages)
+    refiner = make_refiner(config, source, data, ranges, stages)
     task = Task(
         model=source.prepared,
         inventory=source.inventory,
@@ -61,28 +61,111 @@ def search(
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),
+        refiner=refiner,
         progress=stages.shown,
     )
 
     def announce(trial: Trial) -> None:
-        verb = "meets" if trial.met else "misses"
-        accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
-        stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion")
+        say_trial(trial, config, stages)
 
     with stages.stage("tune"):
-        found = engine.tune(task, _options(config, source.inventory, stages, known_nats or {}), announce)
+        options = _options(config, source.inventory, stages, known_nats or {}, refined=refiner is not None)
+        found = engine.tune(task, options, announce)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
     return found
 
 
+def say_trial(trial: Trial, config: Config, stages: Stages) -> None:
+    """Tells what came of a trial, and with `--verbose` of each pass of its refinement."""
+    verb = "meets" if trial.met else "misses"
+    accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
+    if trial.refinement is not None:
+        *passes, whole = refinement_lines(trial.refinement)
+        for line in passes if stages.verbosity == "verbose" else ():
+            stages.say(line)
+        stages.say(whole)
+    stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion")
+
+
+def measure_ranges(config: Config, source: Source, data: Data, stages: Stages) -> RangeTable:
+    """Measures the extremes of every tensor that could be quantized; histograms when a rule asks for them."""
+    threads = config.thread_count
+    tensors = list(
+        dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
+    )
+    batches = track(data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown)
+    with stages.stage("measure the ranges"):
+        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
+    return RangeTable(
+        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+    )
+
+
+# So many images teach the passes as much as more would (DESIGN: "200 instead of 100 images: nothing beyond
+# the noise"); ranges are measured on all of them. The limit keeps memory flat.
+_REFINE_IMAGE_COUNT = 128
+
+
+def make_refiner(
+    config: Config,
+    source: Source,
+    data: Data,
+    ranges: Ranges,
+    stages: Stages,
+    *,
+    first_rule: str | None = None,
+) -> Refiner | None:
+    """The refinement that the configuration asks for; None for none, or without images to judge it by."""
+    wanted = config.refine
+    if wanted.effort == "none":
+        return None
+    if data.judging is None:
+        stages.say("warning: too few images to choose between variants; the model is not refined")
+        return None
+    options = RefineOptions(
+        effort=wanted.effort,
+        ranges=wanted.ranges,
+        equalize=wanted.equalize,
+        weights=wanted.weights,
+        biases=wanted.biases,
+        gain=wanted.gain,
+        seed=config.seed,
+    )
+    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
+    with stages.stage("read images to refine on"):
+        learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
+        judging = [image for images, _ in data.judging for image in np.split(images, len(images))]
+    return Refiner(
+        network,
+        ranges,
+        learnt,
+        judging,
+        options,
+        threads=config.thread_count,
+        first_rule=first_rule,
+    )
+
+
 def _options(
-    config: Config, inventory: Inventory, stages: Stages, known_nats: Mapping[str, float]
+    config: Config,
+    inventory: Inventory,
+    stages: Stages,
+    known_nats: Mapping[str, float],
+    *,
+    refined: bool,
 ) -> EngineOptions:
     restrictions = {
         re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
     }
+    for allowed in restrictions.values():
+        activation = allowed.setdefault("activation", {})
+        given = [
+            rule for rule in activation.get("algorithm", [config.refine.ranges]) if refined or rule != AUTO
+        ]
+        if given and activation.get("dtype") != ["fp32"]:
+            activation["algorithm"] = given
     return EngineOptions(
         criterion=config.criterion,
         strategy=config.tuning.strategy.name,

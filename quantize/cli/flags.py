@@ -20,6 +20,7 @@ PERFORMANCE, ACCURACY = "performance", "accuracy"
 
 _FILES = "files"
 _IMAGES = "images"
+_REFINEMENT = "refinement of the integer model"
 _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
 _SPEED = "speed"
@@ -146,6 +147,39 @@ _IMAGE_FLAGS = (
     _number("batch_size", _IMAGES, "images per inference (default: 1)", COMMANDS, None),
 )
 
+_REFINE_FLAGS = (
+    Flag(
+        name="start_from",
+        group=_REFINEMENT,
+        help="refine this QDQ model of --input_model, whoever made it, instead of searching for one",
+        parse=path,
+        metavar="QDQ.onnx",
+    ),
+    Flag(
+        name="refine",
+        group=_REFINEMENT,
+        help="none, fast (one rule for ranges) or full (the best of several) (default: full)",
+        parse=one_of("none", "fast", "full"),
+        metavar="EFFORT",
+        field="refine.effort",
+    ),
+    _number(
+        name="selection_samples",
+        group=_REFINEMENT,
+        help="images that choose between variants, used for nothing else (default: 50)",
+        commands=COMMANDS,
+        field="refine.selection_samples",
+    ),
+    Flag(
+        name="ranges",
+        group=_REFINEMENT,
+        help="rule for activation ranges (default: auto, by the effect on the scores)",
+        parse=text,
+        metavar="RULE",
+        field="refine.ranges",
+    ),
+)
+
 _ACCURACY_FLAGS = (
     Flag(
         name="criterion",
@@ -252,6 +286,7 @@ FLAGS: tuple[Flag, ...] = (
     *_FILE_FLAGS,
     *_REPORT_FLAGS,
     *_IMAGE_FLAGS,
+    *_REFINE_FLAGS,
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,
     *_SPEED_FLAGS,

@@ -133,6 +133,7 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
         output_model=output_model,
         verbosity=_verbosity(arguments),
         keep_failed=arguments.keep_failed,
+        start_from=arguments.start_from,
         command=command,
         report=report,
     ).exit_code
@@ -156,7 +157,7 @@ def _report_options(arguments: Namespace) -> ReportOptions:
 
 
 def _demo(arguments: Namespace, command: Sequence[str]) -> int:
-    for name in ("input_model", "config", "dataset_location", "label_path"):
+    for name in ("input_model", "config", "dataset_location", "label_path", "start_from"):
         if getattr(arguments, name) is not None:
             raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
     report = _report_options(arguments)

@@ -17,7 +17,9 @@ __all__ = ["parse"]
 _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
 
 # They choose the images that accuracy is measured on; speed is measured on the first ones.
-_CHOICE_FLAGS = frozenset({"calibration_samples", "eval_samples", "allow_overlap", "seed"})
+_CHOICE_FLAGS = frozenset(
+    {"calibration_samples", "selection_samples", "eval_samples", "allow_overlap", "seed"}
+)
 
 # The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
 _HELP_WIDTH = 110

@@ -155,21 +155,21 @@ def each_image(
     under_way: deque[Future[Result]] = deque()
     numbers = itertools.count()
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="calibrate") as pool:
-        for images, _ in batches:
-            for image in _model_batches(images, model):
-                under_way.append(pool.submit(run, image, next(numbers)))
-                if len(under_way) > threads:
-                    yield under_way.popleft().result()
+        for image in each_alone(batches, model):
+            under_way.append(pool.submit(run, image, next(numbers)))
+            if len(under_way) > threads:
+                yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
-def _model_batches(images: Array, model: onnx.ModelProto) -> Iterator[Array]:
+def each_alone(batches: Batches, model: onnx.ModelProto) -> Iterator[Array]:
     """Single images as the model takes them: a model of fixed batch size gets the same image that often."""
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     repeat = max(dim.dim_value, 1)
-    for position in range(len(images)):
-        yield np.repeat(images[position : position + 1], repeat, axis=0)
+    for images, _ in batches:
+        for position in range(len(images)):
+            yield np.repeat(images[position : position + 1], repeat, axis=0)
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, str]:

@@ -9,9 +9,9 @@ tensors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from quantize.qdq import settled_scales
-from quantize.ranges import RangeTable
 from quantize.refine.network import Draft, Network
 from quantize.refine.options import AUTO
 from quantize.scales import ActivationScale, activation_scale
@@ -21,8 +21,15 @@ FAST_RULES = ("quantile", "median", "mean", "quantile90", "minmax")
 FULL_RULES = (*FAST_RULES, "mse", "percentile", "kl")
 
 
+class Ranges(Protocol):
+    """Scales of tensors by rule."""
+
+    def scale(self, tensor: str, rule: str) -> ActivationScale:
+        """The scale of a tensor under a rule."""
+
+
 def draft_with(
-    network: Network, operators: Mapping[str, bool], rule_of: Mapping[str, str], table: RangeTable, rule: str
+    network: Network, operators: Mapping[str, bool], rule_of: Mapping[str, str], table: Ranges, rule: str
 ) -> Draft:
     """The draft in which `rule` stands for "auto".
 

@@ -10,14 +10,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from quantize.ranges import RangeTable
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
 from quantize.refine.passes import Material, run_passes
-from quantize.refine.ranges import FAST_RULES, FULL_RULES, draft_with
+from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.weights import WeightCache, rounded_weights
 
@@ -41,20 +40,23 @@ class Refiner:
         selection: images to judge by, one array [1, ...] each, in neither calibration nor evaluation.
         options: what is wanted.
         threads: how many may work at once; results do not depend on it.
+        first_rule: a rule of `table` that is tried before the known ones, and that the unrefined model has.
     """
 
     def __init__(
         self,
         network: Network,
-        table: RangeTable,
+        table: Ranges,
         calibration: Sequence[Floats],
         selection: Sequence[Floats],
         options: RefineOptions,
         *,
         threads: int,
+        first_rule: str | None = None,
     ) -> None:
         self._network, self._table, self._options, self._threads = network, table, options, threads
         self._images = calibration
+        self._first_rules = () if first_rule is None else (first_rule,)
         self._cache: WeightCache = {}
         self._judge = Judge(network, selection, threads=threads, probabilities=network.probabilities)
         self._settled: tuple[str, float] | None = None
@@ -75,7 +77,7 @@ class Refiner:
             rule_of: activation tensor -> rule for its range, or "auto".
         """
         began_s = time.monotonic()
-        default = FAST_RULES[0] if self.chooses_ranges else self._options.ranges
+        default = (*self._first_rules, FAST_RULES[0])[0] if self.chooses_ranges else self._options.ranges
         rules, rule = {}, default
         if self._settled is not None:
             rule = self._settled[0]
@@ -133,7 +135,8 @@ class Refiner:
 
     def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> dict[str, float]:
         """Rule → KL divergence of its plain integer model, the least first."""
-        rules = FULL_RULES if self._options.effort == "full" else FAST_RULES
+        known = FULL_RULES if self._options.effort == "full" else FAST_RULES
+        rules = (*self._first_rules, *known)
         found = {rule: self._judge(self._plain(operators, rule_of, rule)).kl for rule in rules}
         return dict(sorted(found.items(), key=lambda entry: entry[1]))
 

@@ -156,11 +156,10 @@ def _parameters(
 
 def _levels(grid: Grid) -> npt.NDArray[np.float64]:
     if grid.paired:
-        dense: npt.NDArray[np.float64] = grid.limit * _DENSE_LEVELS
-        return dense
-    fractions = _FREE_LEVELS if grid.limit == EIGHT_BITS else _FREE_LEVELS[:1]
-    levels: npt.NDArray[np.float64] = grid.limit * fractions
-    return levels
+        fractions = _DENSE_LEVELS
+    else:
+        fractions = _FREE_LEVELS if grid.limit == EIGHT_BITS else _FREE_LEVELS[:1]
+    return np.multiply(fractions, grid.limit, dtype=np.float64)
 
 
 def _as_quantized(vectors: Floats, scale: ActivationScale) -> Floats:

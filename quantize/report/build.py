@@ -15,6 +15,7 @@ from quantize.kernels import Coverage
 from quantize.metrics import Counts
 from quantize.report.causes import diagnosis_json
 from quantize.report.context import ImageSetFacts, RunContext, TrialLike
+from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
 from quantize.statistics import Interval
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
@@ -58,6 +59,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
             "fp32_operators": [dataclasses.asdict(operator) for operator in context.fp32_operators],
             "sensitivity_nats": dict(context.sensitivity_nats),
             "stopped_by": context.stopped_by,
+            "refinement": refinement_json(context.refinement),
         },
         "run": _run(verification, context),
         "warnings": [*context.warnings, *verification.warnings],
@@ -165,6 +167,7 @@ def _images(context: RunContext) -> Json:
     return {
         "calibration": facts(context.calibration),
         "evaluation": facts(context.evaluation),
+        "selection": None if context.selection is None else facts(context.selection),
         "overlap_count": context.overlap_images,
         "transforms": context.transforms,
     }

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from quantize.criterion import Criterion
 from quantize.diagnose.diagnosis import Diagnosis
 from quantize.operators import FloatOperator
+from quantize.refine.report import RefineReport
 
 
 class TrialLike(Protocol):
@@ -78,6 +79,10 @@ class RunContext:
     """Why the search ended: criterion, trials, timeout or exhausted; empty where there was none."""
     sensitivity_nats: Mapping[str, float] = field(default_factory=dict)
     """Operator -> divergence saved by leaving it in fp32, where that was measured."""
+    refinement: RefineReport | None = None
+    """Of the accepted model; None where nothing was refined."""
+    selection: ImageSetFacts | None = None
+    """The images that chose between refined variants."""
     input_model: str = ""
     """Path of the model the user gave; empty where the verified fp32 file is that model."""
     input_model_sha256: str = ""

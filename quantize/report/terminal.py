@@ -87,6 +87,8 @@ def _table(verification: Verification, criterion: Criterion) -> Table:
     int8_row("  95 % interval", _NONE, lambda artefact: _interval(artefact, criterion))
     int8_row("  images lost / won", _NONE, lambda artefact: _lost_won(artefact, criterion))
     int8_row("agreement with fp32", _NONE, lambda artefact: f"{artefact.fidelity.agreement:.2%}")
+    if any(artefact.facts.counts.top1_ties for artefact in verification.artefacts.values()):
+        file_row("images with tied top-1", lambda facts: str(facts.counts.top1_ties))
     int8_row("KL(fp32, int8), nats", _NONE, lambda artefact: f"{artefact.fidelity.kl:.4f}")
     file_row(
         "integer operators", lambda facts: f"{facts.coverage.integer_weighted}/{facts.coverage.weighted}"

@@ -1,0 +1,195 @@
+"""Reads a QDQ model that somebody else made of the same network: which operators are integers, and how.
+
+Its weights and biases are of no interest: they are rounded anew, from fp32. Operators are matched by name,
+and where an exporter or optimizer renamed them by their weights: dequantized, they are those of exactly one
+fp32 operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from quantize.errors import InputError
+from quantize.graph import GraphIndex
+from quantize.ranges import RangeTable
+from quantize.refine.network import Network
+from quantize.scales import ActivationScale
+from quantize.target import WEIGHTED_OPERATORS
+
+# The name of the rule "as the given model has it".
+GIVEN = "given"
+
+# Rounding to 7 bits moves weights by 1/256 of their largest on average, 1 % of their size; another operator's
+# differ by all of it.
+_SAME_WEIGHTS_FRACTION = 0.1
+
+_ACTIVATIONS = frozenset({"Relu", "Clip"})
+
+_EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
+
+# Zero point of a uint8 tensor that holds what an int8 tensor with zero point 0 holds.
+_SIGNED_OFFSET = 128
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a QDQ model says of the fp32 network.
+
+    Attributes:
+        operators: operators that are integers in it -> True, since one scale per channel costs nothing.
+        scales: tensors of the fp32 network -> their uint8 scale in it.
+    """
+
+    operators: Mapping[str, bool]
+    scales: Mapping[str, ActivationScale]
+
+
+@dataclass
+class GivenRanges:
+    """A table of ranges with one rule more: those of a given model, where it has any.
+
+    Attributes:
+        table: measured ranges.
+        given: scales of the given model.
+    """
+
+    table: RangeTable
+    given: Mapping[str, ActivationScale]
+
+    def scale(self, tensor: str, rule: str) -> ActivationScale:
+        """The scale of a tensor under a rule; tensors that the given model has in float are measured."""
+        if rule != GIVEN:
+            return self.table.scale(tensor, rule)
+        found = self.given.get(tensor)
+        return self.table.scale(tensor, "quantile") if found is None else found
+
+
+def read_given(model: onnx.ModelProto, network: Network, *, name: str) -> Given:
+    """Reads a QDQ model.
+
+    Args:
+        model: with Q/DQ pairs around its integer operators.
+        network: the fp32 network that it was made of.
+        name: of its file, for messages.
+
+    Raises:
+        InputError: it has no Q/DQ pairs, or is not made of this network.
+    """
+    if not any(node.op_type == "DequantizeLinear" for node in model.graph.node):
+        raise InputError(f"--start_from {name}: has no DequantizeLinear; give a model in QDQ format")
+    reader = _Reader(network, GraphIndex(model.graph))
+    matches = reader.matches()
+    if not matches:
+        raise InputError(
+            f"--start_from {name}: none of its operators has the weights of one of --input_model; give the "
+            "fp32 model that it was made of"
+        )
+    scales = reader.scales(matches)
+    operators = {
+        operator.name: True
+        for operator in network.inventory.quantizable
+        if (operator.name in matches or not operator.weighted)
+        and all(tensor in scales for tensor in operator.tensors)
+    }
+    if not any(network.inventory.by_name()[one].weighted for one in operators):
+        raise InputError(
+            f"--start_from {name}: no Conv, Gemm or MatMul in it is an integer; give a quantized model"
+        )
+    return Given(operators, scales)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Finds the fp32 network's operators and tensors in another graph."""
+
+    network: Network
+    index: GraphIndex
+
+    def matches(self) -> dict[str, onnx.NodeProto]:
+        """fp32 weighted operator -> the node that stands for it."""
+        found: dict[str, onnx.NodeProto] = {}
+        candidates = {
+            node.name or node.output[0]: (node, self._constant(node.input[1]))
+            for node in self.index.graph.node
+            if node.op_type in WEIGHTED_OPERATORS
+        }
+        for name, (_, geometry) in self.network.weighted.items():
+            wanted = geometry.unpack(self.network.float_parameters(name, {})[0])
+            ordered = [name, *(other for other in candidates if other != name)]
+            for other in ordered:
+                node, weights = candidates.get(other, (None, None))
+                if node is not None and weights is not None and _same(weights, wanted):
+                    found[name] = node
+                    del candidates[other]
+                    break
+        return found
+
+    def scales(self, matches: Mapping[str, onnx.NodeProto]) -> dict[str, ActivationScale]:
+        """Scales of the tensors that the matched operators read and make."""
+        found: dict[str, ActivationScale] = {}
+        for name, node in matches.items():
+            operator, _ = self.network.weighted[name]
+            read = self._pair_of(self.index.producer.get(node.input[0]))
+            if read is not None:
+                found.setdefault(operator.inputs[0], read)
+            made = self._pair_behind(node.output[0])
+            if made is not None and not operator.float_output:
+                found[operator.output] = made
+        return found
+
+    def _pair_behind(self, tensor: str) -> ActivationScale | None:
+        """The scale of the QuantizeLinear behind a result, its activation looked through."""
+        for reader in self.index.readers(tensor):
+            if reader.op_type == "QuantizeLinear":
+                return self._pair_of(reader)
+            if reader.op_type in _ACTIVATIONS:
+                return self._pair_behind(reader.output[0])
+        return None
+
+    def _pair_of(self, node: onnx.NodeProto | None) -> ActivationScale | None:
+        if node is None or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            return None
+        scale = self.index.array(node.input[1])
+        zero_point = self.index.array(node.input[2]) if len(node.input) > 2 else np.zeros((), np.uint8)
+        if scale is None or zero_point is None or scale.size != 1 or zero_point.dtype not in _EIGHT_BITS:
+            return None
+        offset = _SIGNED_OFFSET if zero_point.dtype == np.int8 else 0
+        return ActivationScale(float(scale.item()), int(zero_point.item()) + offset)
+
+    def _constant(self, tensor: str) -> npt.NDArray[Any] | None:
+        """The float value of a constant, dequantized where it is stored as integers."""
+        node = self.index.producer.get(tensor)
+        if node is None:
+            return self.index.array(tensor)
+        if node.op_type != "DequantizeLinear":
+            return None
+        integers, scale = self.index.array(node.input[0]), self.index.array(node.input[1])
+        if integers is None or scale is None:
+            return None
+        zero_point = self.index.array(node.input[2]) if len(node.input) > 2 else None
+        centred = integers.astype(np.float32)
+        if zero_point is not None:
+            centred -= _along(zero_point, integers, node)
+        dequantized: npt.NDArray[Any] = centred * _along(scale, integers, node)
+        return dequantized
+
+
+def _along(values: npt.NDArray[Any], integers: npt.NDArray[Any], node: onnx.NodeProto) -> npt.NDArray[Any]:
+    """One number, or one for each channel, so that it multiplies the integers of a DequantizeLinear."""
+    if values.size == 1:
+        return values.astype(np.float32).reshape(())
+    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1) % integers.ndim
+    return values.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
+
+
+def _same(weights: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bool:
+    if weights.shape != wanted.shape:
+        return False
+    size = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(weights - wanted)) <= _SAME_WEIGHTS_FRACTION * size

@@ -1,0 +1,82 @@
+"""From a QDQ model that somebody else made to a refined one, without a search."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from quantize.config import Config
+from quantize.data import Data
+from quantize.engine import EngineResult, Trial
+from quantize.errors import InputError
+from quantize.judging import AccuracyJudge
+from quantize.model import load_model
+from quantize.operators import FloatOperator
+from quantize.qdq import write_qdq
+from quantize.refine import Network
+from quantize.refine.given import GIVEN, GivenRanges, read_given
+from quantize.search import make_refiner, measure_ranges, say_trial
+from quantize.source import Source
+from quantize.stages import Stages
+from quantize.target import PORTABLE
+
+_FLOAT_REASON = "it is float in the model that the run started from"
+
+
+def refine_given(config: Config, source: Source, data: Data, stages: Stages, path: Path) -> EngineResult:
+    """Refines a QDQ model of the input model: its integer operators stay, all else is made better.
+
+    Args:
+        config: the configuration.
+        source: the fp32 model.
+        data: the images.
+        stages: times and tells.
+        path: the QDQ model.
+
+    Raises:
+        InputError: it is no QDQ model of the input model, or nothing may be refined.
+        EngineError: the runtime failed.
+    """
+    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
+    given = read_given(load_model(path, flag="--start_from", strict=False), network, name=str(path))
+    table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
+    refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
+    if refiner is None:
+        raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
+    began_s = time.monotonic()
+    tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
+    with stages.stage("refine"):
+        draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
+        model = write_qdq(source.prepared, source.inventory, draft.plan(), PORTABLE)
+    with stages.stage("judge"):
+        judge = AccuracyJudge(
+            data.evaluation,
+            config.criterion,
+            threads=config.thread_count,
+            classes=source.signature.classes,
+        )
+        baseline, accuracy = judge(source.prepared), judge(model)
+    left = [o for o in source.inventory.quantizable if o.name not in given.operators]
+    trial = Trial(
+        number=1,
+        accuracy=accuracy,
+        decline=config.criterion.decline(baseline, accuracy),
+        met=config.criterion.met(baseline, accuracy),
+        rules=(report.rule,),
+        per_channel=True,
+        fp32_operators=tuple(operator.name for operator in left),
+        duration_s=time.monotonic() - began_s,
+        refinement=report,
+    )
+    say_trial(trial, config, stages)
+    floats = tuple(FloatOperator(o.name, o.op_type, _FLOAT_REASON, fallback=True) for o in left)
+    return EngineResult(
+        model=model,
+        met=trial.met,
+        trial=trial,
+        trials=(trial,),
+        baseline=baseline,
+        fp32_operators=(*floats, *source.inventory.floating),
+        sensitivity={},
+        stopped_by="criterion" if trial.met else "exhausted",
+    )

@@ -41,7 +41,9 @@ def hostile(project_root: Path, run_program: Runner, tmp_path_factory: pytest.Te
     model = onnx.load(project_root / "examples" / "digits" / "digits-mobilenetv2.onnx")
     _unbalance(model.graph)
     onnx.save(model, folder / MODEL)
-    return run_program(f"--input_model={folder / MODEL}", f"--config={folder / 'c.yaml'}", "--max_trials=1")
+    return run_program(
+        f"--input_model={folder / MODEL}", f"--config={folder / 'c.yaml'}", "--max_trials=1", "--refine=none"
+    )
 
 
 @pytest.fixture(scope="module")

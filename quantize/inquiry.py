@@ -72,7 +72,6 @@ class Inquiry:
                 self._source.inventory,
                 found.model,
                 self._data.calibration,
-                factors=found.factors,
                 threads=self._config.thread_count,
             )
             sensitivity = self._sensitivity(found)

@@ -12,10 +12,10 @@ import onnx
 
 from calibration.dataloader import DataLoader
 from quantize.diagnose.changes import Changes
+from quantize.diagnose.equalization import channel_factors
 from quantize.diagnose.pairing import pair_tensors
 from quantize.diagnose.sensitivity import DivergenceWithout, savings
 from quantize.diagnose.signal import (
-    Factors,
     TensorSignal,
     ValueHistogram,
     collect_histograms,
@@ -97,7 +97,6 @@ def measured_signal(
     qdq: onnx.ModelProto,
     loader: DataLoader,
     *,
-    factors: Factors,
     threads: int,
 ) -> tuple[Signal, tuple[str, ...]]:
     """Signal-to-noise on the first calibration images.
@@ -109,14 +108,13 @@ def measured_signal(
         inventory: its operators.
         qdq: the int8 model in its QDQ format.
         loader: calibration images.
-        factors: as for `measure_signal`.
         threads: of the sessions.
 
     Returns:
         What was measured, and notes.
     """
     try:
-        pairs = pair_tensors(fp32, inventory, qdq)
+        pairs, factors = pair_tensors(fp32, inventory, qdq), channel_factors(fp32, inventory, qdq)
         images = _first_images(loader, fp32)
         tensors = measure_signal(fp32, to_qoperator(qdq), pairs, images, factors=factors, threads=threads)
         histograms = collect_histograms(fp32, _worst(tensors), images, factors=factors, threads=threads)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from quantize.criterion import Criterion
@@ -161,8 +159,6 @@ class EngineResult:
         warnings: what was asked for and had no effect, a line each.
         divergence_without: operator name -> divergence of `model` with that operator left in fp32 as well;
             None -> that of `model`.
-        factors: tensor -> what each channel of it, the second axis, is multiplied by in `model`, where
-            equalization did so.
     """
 
     model: onnx.ModelProto
@@ -175,4 +171,3 @@ class EngineResult:
     stopped_by: str
     warnings: tuple[str, ...] = ()
     divergence_without: Callable[[str | None], float] | None = None
-    factors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)

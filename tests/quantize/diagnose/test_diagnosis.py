@@ -46,7 +46,7 @@ def loader(tmp_path: Path) -> DataLoader:
 @pytest.mark.parametrize(("batch", "images"), [("N", COUNT), (3, 6), (8, 8)])
 def test_models_of_any_batch_size_are_looked_into(batch: int | str, images: int, loader: DataLoader) -> None:
     case = make_case(network(batch))
-    found, notes = measured_signal(case.prepared, case.inventory, case.qdq(), loader, factors={}, threads=1)
+    found, notes = measured_signal(case.prepared, case.inventory, case.qdq(), loader, threads=1)
     assert notes == ()
     assert found.images == images
     assert len(found.tensors) >= 3
@@ -64,7 +64,7 @@ def test_a_model_that_cannot_be_looked_into_becomes_a_note(
         raise EngineError("the runtime is out of sorts")
 
     monkeypatch.setattr(module, "measure_signal", fails)
-    found, notes = measured_signal(case.prepared, case.inventory, case.qdq(), loader, factors={}, threads=1)
+    found, notes = measured_signal(case.prepared, case.inventory, case.qdq(), loader, threads=1)
     assert found.tensors == ()
     assert notes == ("signal-to-noise was not measured: the runtime is out of sorts",)
 

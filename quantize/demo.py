@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.demo_data import write_digits_dataset
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.pipeline import TuningResult, run_tune
 from quantize.stages import Verbosity
@@ -26,6 +27,7 @@ def run_demo(
     keep_failed: bool = False,
     profile: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes the small MobileNetV2 of `examples/digits` on handwritten digits.
 
@@ -36,6 +38,7 @@ def run_demo(
         keep_failed: as for `run_tune`.
         profile: as for `run_tune`.
         command: as for `run_tune`.
+        report: as for `run_tune`.
 
     Raises:
         InputError: the checkout is incomplete, or the output cannot be written.
@@ -57,4 +60,5 @@ def run_demo(
             keep_failed=keep_failed,
             profile=profile,
             command=command,
+            report=report,
         )

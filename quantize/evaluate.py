@@ -5,7 +5,7 @@ Each batch is decoded once and run through all models while it is hot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,9 @@ from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ti
 from quantize.session import outputs
 
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+# Sees every batch: the logits [N, C] of each model by its name, and the labels [N].
+Observer = Callable[[Mapping[str, Floats], npt.NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +72,7 @@ def evaluate(
     pairs: Sequence[tuple[str, str]] = (),
     witnesses: Mapping[str, ort.InferenceSession] | None = None,
     witness_images: int = 0,
+    observer: Observer | None = None,
 ) -> dict[str, Evaluation]:
     """Run every model on every batch, one model after another.
 
@@ -82,6 +86,7 @@ def evaluate(
         pairs: names of models whose outputs are compared bit for bit.
         witnesses: name of a model -> another session whose outputs should be the same bit for bit.
         witness_images: on how many images they are run, the first ones.
+        observer: is shown every batch once it is counted.
 
     Returns:
         One evaluation per model, under the same name.
@@ -111,6 +116,8 @@ def evaluate(
             if witnesses and count > 0:
                 theirs = outputs(witnesses[name], images[:count], model=f"{name} with exact kernels")
                 witnessed[name] = so_far.merge(Equality.from_logits(logits[name][:count], theirs))
+        if observer is not None:
+            observer(logits, labels)
     if any(not tally.batch_sizes for tally in tallies.values()):
         raise InputError("evaluation images: 0 were given; check the image list and the data path")
     found = {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import onnx
 
 from calibration.dataloader import DataLoader
 from quantize.criterion import Criterion
+from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
-from quantize.metrics import Counts, Fidelity, guessing_accuracy
-from quantize.session import make_session, outputs
+from quantize.metrics import Counts, guessing_accuracy
+from quantize.session import make_session
 
 # Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
 _DIVERGENCE_IMAGE_COUNT = 32
@@ -64,33 +62,15 @@ class AccuracyJudge:
 
 
 class CalibrationDivergence:
-    """The engine's `Divergence`: mean KL(fp32 ‖ model) over the first calibration images, in nats.
-
-    Calibration images, because accuracy is judged on the evaluation images, which must not choose twice.
-    """
+    """The engine's `Divergence`: mean KL(fp32 ‖ model) over the first calibration images, in nats."""
 
     def __init__(
         self, fp32: onnx.ModelProto, loader: DataLoader, *, threads: int, probabilities: bool
     ) -> None:
-        self._threads, self._probabilities = threads, probabilities
-        self._loader, self._fp32 = loader, fp32
-        self._images: np.ndarray[Any, np.dtype[np.float32]] | None = None
-        self._reference: np.ndarray[Any, Any] | None = None
+        self._probe = Probe(
+            fp32, loader, _DIVERGENCE_IMAGE_COUNT, threads=threads, probabilities=probabilities
+        )
 
     def __call__(self, model: onnx.ModelProto) -> float:
         """Divergence of a model from fp32; the images are read and fp32 is run when first needed."""
-        if self._images is None or self._reference is None:
-            self._images = self._first_images()
-            self._reference = outputs(make_session(self._fp32, threads=self._threads), self._images)
-        logits = outputs(make_session(model, threads=self._threads), self._images)
-        return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities).kl
-
-    def _first_images(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        count = min(_DIVERGENCE_IMAGE_COUNT, len(self._loader.images))
-        first = DataLoader(
-            self._loader.images.subset(range(count)),
-            self._loader.pipeline,
-            batch_size=count,
-            exif_orientation=self._loader.exif_orientation,
-        )
-        return np.concatenate([images for images, _ in first])
+        return self._probe.fidelity(model).kl

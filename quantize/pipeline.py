@@ -12,10 +12,12 @@ from typing import Any, get_args
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
+from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
+from quantize.inquiry import Inquiry, Pages
 from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
@@ -65,6 +67,7 @@ def tune(
     start_from: str | Path | None = None,
     profile: bool = False,
     verbosity: Verbosity = "quiet",
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes a classifier, as `run_tuning.sh` does.
 
@@ -79,6 +82,7 @@ def tune(
         start_from: a QDQ model of the same network that is refined instead of searching for one.
         profile: measure the time of each operator kind as well.
         verbosity: "quiet" prints nothing but the verdict.
+        report: how the report is made.
 
     Raises:
         InputError: something given is wrong.
@@ -97,6 +101,7 @@ def tune(
         keep_failed=keep_failed,
         start_from=None if start_from is None else Path(start_from),
         profile=profile,
+        report=report,
     )
 
 
@@ -122,6 +127,7 @@ def run_tune(
     start_from: Path | None = None,
     profile: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Runs the main job and prints its table and verdict.
 
@@ -134,6 +140,7 @@ def run_tune(
         start_from: as for `tune`.
         profile: as for `tune`.
         command: how the run was started, for the report.
+        report: how the report is made.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     stages = Stages(verbosity)
@@ -144,9 +151,10 @@ def run_tune(
         source = read_source(input_model, config)
     with stages.stage("list the images"):
         data = load_data(config, source.signature, progress=stages.shown)
+        inquiry = Inquiry(config, source, data, report or ReportOptions())
         _announce(stages, source, data)
     if start_from is None:
-        found = search(config, source, data, stages)
+        found = search(config, source, data, stages, known_nats=inquiry.known_nats)
     else:
         found = refine_given(config, source, data, stages, start_from)
     with staging(destination) as folder:
@@ -162,10 +170,18 @@ def run_tune(
                 probabilities=source.signature.probabilities,
                 target=config.target,
                 profile=profile,
+                observer=inquiry.watcher,
             )
+        diagnosis = inquiry.diagnose(found, stages)
         context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
         return _conclude(
-            verification, context, destination, staged, keep_failed=keep_failed, verbosity=verbosity
+            verification,
+            inquiry.told(context, diagnosis),
+            destination,
+            staged,
+            keep_failed=keep_failed,
+            verbosity=verbosity,
+            pages=inquiry.pages,
         )
 
 
@@ -249,6 +265,7 @@ def _conclude(
     *,
     keep_failed: bool,
     verbosity: Verbosity,
+    pages: Pages,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
@@ -263,7 +280,10 @@ def _conclude(
     draft = folder / final.report.name
     atomic_write_text(draft, report_text(report))
     moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
-    possible = [*_names(destination), *_names(destination.failed())]
+    for target, text in pages(report, final).items():
+        atomic_write_text(folder / target.name, text)
+        moves[folder / target.name] = target
+    possible = [*destination.files, *destination.failed().files]
     earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
     if verbosity == "quiet":
@@ -276,10 +296,6 @@ def _conclude(
             print(f"note: {name} is from an earlier run")
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
-
-
-def _names(destination: Destination) -> list[Path]:
-    return [*destination.models.values(), destination.report]
 
 
 def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:

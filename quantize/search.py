@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import islice
 
 import numpy as np
@@ -24,8 +25,22 @@ from quantize.source import Source
 from quantize.stages import Stages
 
 
-def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
+def search(
+    config: Config,
+    source: Source,
+    data: Data,
+    stages: Stages,
+    *,
+    known_nats: Mapping[str, float] | None = None,
+) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
+
+    Args:
+        config: the configuration.
+        source: the model.
+        data: the images.
+        stages: where to say what is going on.
+        known_nats: as in `EngineOptions`.
 
     Raises:
         InputError: the configuration leaves nothing to quantize.
@@ -54,9 +69,8 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         say_trial(trial, config, stages)
 
     with stages.stage("tune"):
-        found = engine.tune(
-            task, _options(config, source.inventory, stages, refined=refiner is not None), announce
-        )
+        options = _options(config, source.inventory, stages, known_nats or {}, refined=refiner is not None)
+        found = engine.tune(task, options, announce)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
     return found
@@ -136,7 +150,14 @@ def make_refiner(
     )
 
 
-def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: bool) -> EngineOptions:
+def _options(
+    config: Config,
+    inventory: Inventory,
+    stages: Stages,
+    known_nats: Mapping[str, float],
+    *,
+    refined: bool,
+) -> EngineOptions:
     restrictions = {
         re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
@@ -159,6 +180,7 @@ def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: b
         op_wise={name: allowed for name, allowed in restrictions.items() if allowed},
         workspace=config.tuning.workspace.path,
         verbose=stages.verbosity == "verbose",
+        known_nats=known_nats,
     )
 
 

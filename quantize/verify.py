@@ -15,7 +15,7 @@ from onnxruntime import InferenceSession
 
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
-from quantize.evaluate import Batch, Evaluation, evaluate
+from quantize.evaluate import Batch, Evaluation, Observer, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
@@ -123,6 +123,7 @@ def verify(
     latency_warmup: int = 5,
     target: Target = PORTABLE,
     profile: bool = False,
+    observer: Observer | None = None,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -136,6 +137,7 @@ def verify(
         latency_warmup: calls per model before that.
         target: the deployment that the artefacts are for.
         profile: measure the time of each operator kind as well.
+        observer: is shown the logits of every batch; the fp32 model is called `FP32`, the others by format.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -147,7 +149,13 @@ def verify(
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     first = _First(loader)
     found, classes = _evaluated(
-        paths, first, pairs=pairs, artefacts=artefacts, threads=threads, probabilities=probabilities
+        paths,
+        first,
+        pairs=pairs,
+        artefacts=artefacts,
+        threads=threads,
+        probabilities=probabilities,
+        observer=observer,
     )
     alone = {name: make_session(path, threads=1) for name, path in paths.items()}
     timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
@@ -179,6 +187,7 @@ def _evaluated(
     artefacts: Mapping[Format, Path],
     threads: int,
     probabilities: bool,
+    observer: Observer | None,
 ) -> tuple[dict[str, Evaluation], int]:
     """Evaluates all models, and counts their classes.
 
@@ -194,6 +203,7 @@ def _evaluated(
         pairs=pairs,
         witnesses=_exact_sessions(artefacts, threads),
         witness_images=COMPARED_IMAGES,
+        observer=observer,
     )
     return found, int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
 

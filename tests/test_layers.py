@@ -18,7 +18,19 @@ MODULES = sorted(
 )
 
 # Each of them takes from 0.1 s to several seconds to import, and `--help` has half a second.
-HEAVY = {"cv2", "neural_compressor", "numpy", "onnx", "onnxruntime", "PIL", "pydantic", "rich", "sklearn"}
+HEAVY = {
+    "cv2",
+    "jinja2",
+    "matplotlib",
+    "neural_compressor",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "PIL",
+    "pydantic",
+    "rich",
+    "sklearn",
+}
 
 
 def name_of(path: Path) -> str:
@@ -63,6 +75,19 @@ def test_only_the_engine_imports_neural_compressor() -> None:
     assert [
         name for name in importers_of("neural_compressor") if not name.startswith("quantize/engine/")
     ] == []
+
+
+def test_only_the_report_draws_and_renders() -> None:
+    assert [n for n in importers_of("matplotlib") if not n.startswith("quantize/report/charts/")] == []
+    assert [n for n in importers_of("jinja2") if not n.startswith("quantize/report/")] == []
+
+
+def test_measuring_does_not_know_how_it_is_told() -> None:
+    measuring = [path for path in MODULES if "diagnose" in path.parts]
+    assert measuring
+    for path in measuring:
+        wrong = ("quantize.report", "quantize.pipeline", "quantize.engine", "quantize.cli")
+        assert not [name for name in imported_modules(path) if name.startswith(wrong)], path
 
 
 def test_only_one_module_builds_inference_sessions() -> None:

@@ -96,6 +96,30 @@ _FILE_FLAGS = (
     ),
 )
 
+_REPORT = "report"
+_REPORT_FLAGS = (
+    Flag("no_html", _REPORT, "write report.json only, not report.html and report.md; look for no causes"),
+    Flag(
+        name="labels",
+        group=_REPORT,
+        help="names of the classes, a line each (default: synset.txt beside the image list, or folders)",
+        parse=path,
+        metavar="FILE",
+    ),
+    Flag(
+        name="sensitivity",
+        group=_REPORT,
+        help="a file that the command `sensitivity` wrote: the fallback order, and a chart of the report",
+        parse=path,
+        metavar="FILE",
+    ),
+    Flag(
+        name="measure_sensitivity",
+        group=_REPORT,
+        help="measure what every operator costs, for the report (default: where it takes under 2 seconds)",
+    ),
+)
+
 _IMAGE_FLAGS = (
     Flag(
         name="dataset_location",
@@ -272,6 +296,7 @@ _RUN_FLAGS = (
 
 FLAGS: tuple[Flag, ...] = (
     *_FILE_FLAGS,
+    *_REPORT_FLAGS,
     *_IMAGE_FLAGS,
     *_REFINE_FLAGS,
     *_ACCURACY_FLAGS,

@@ -23,6 +23,7 @@ from quantize.errors import InputError, PipelineError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from quantize.diagnose.options import ReportOptions
     from quantize.pipeline import TuningResult
 
 __all__ = ["main"]
@@ -126,6 +127,7 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     output_model = _required(arguments, "output_model", "a name ending in .onnx, or a folder")
     input_model = _input_model(arguments)
     config = configured(arguments)
+    report = _report_options(arguments)
     from quantize.pipeline import run_tune
 
     with human_output(arguments.json):
@@ -138,8 +140,26 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
             start_from=arguments.start_from,
             profile=arguments.profile,
             command=command,
+            report=report,
         )
     return _tuned(arguments, result)
+
+
+def _report_options(arguments: Namespace) -> ReportOptions:
+    from quantize.diagnose.options import ReportOptions
+
+    if arguments.no_html:
+        for name in ("labels", "measure_sensitivity"):
+            if getattr(arguments, name):
+                raise InputError(f"--{name} has no effect with --no_html; leave one of them out")
+    if arguments.sensitivity is not None and arguments.measure_sensitivity:
+        raise InputError("--sensitivity and --measure_sensitivity contradict each other; keep one")
+    return ReportOptions(
+        pages=not arguments.no_html,
+        labels=arguments.labels,
+        sensitivity=arguments.sensitivity,
+        measure_sensitivity=arguments.measure_sensitivity,
+    )
 
 
 def _demo(arguments: Namespace, command: Sequence[str]) -> int:
@@ -147,6 +167,7 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
         if getattr(arguments, name) is not None:
             raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
     overrides = demo_overrides(arguments)
+    report = _report_options(arguments)
     from quantize.demo import run_demo
 
     with human_output(arguments.json):
@@ -157,6 +178,7 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
             keep_failed=arguments.keep_failed,
             profile=arguments.profile,
             command=command,
+            report=report,
         )
     return _tuned(arguments, result)
 

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
-from quantize.cli.commands.common import Version, help_format
-from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
+from quantize.cli.commands.common import Version, add_flags, help_format
+from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE
 from quantize.errors import InputError
 
 __all__ = ["build", "flag_names", "parse"]
@@ -168,20 +168,7 @@ def build() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         parser.add_argument("--version", action=Version, nargs=0, help=argparse.SUPPRESS)
-        _add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+        add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
     for added in ADDED.values():
         added.add_parser(commands)
     return main
-
-
-def _add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for flag in flags:
-        if flag.group not in groups:
-            groups[flag.group] = parser.add_argument_group(flag.group)
-        group = groups[flag.group]
-        names = sorted((f"--{flag.name}", *flag.other_names), key=lambda name: name.startswith("--"))
-        if flag.parse is None:
-            group.add_argument(*names, dest=flag.name, action="store_true", help=flag.help)
-        else:
-            group.add_argument(*names, dest=flag.name, type=flag.parse, metavar=flag.metavar, help=flag.help)

@@ -52,6 +52,8 @@ class EngineOptions:
         workspace: keeps the engine's files and the model of every trial; None is a temporary folder that is
             removed.
         verbose: let the engine's own log through.
+        known_nats: operator name -> divergence saved by leaving it in fp32, where that was measured before
+            the run; the strategy "sensitivity" takes its fallback order from it.
     """
 
     criterion: Criterion
@@ -64,6 +66,7 @@ class EngineOptions:
     op_wise: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path | None = None
     verbose: bool = False
+    known_nats: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses limits that would end the search before it starts."""
@@ -154,6 +157,8 @@ class EngineResult:
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
         stopped_by: "criterion", "trials", "timeout", or "exhausted" when the strategy proposed no more.
         warnings: what was asked for and had no effect, a line each.
+        divergence_without: operator name -> divergence of `model` with that operator left in fp32 as well;
+            None -> that of `model`.
     """
 
     model: onnx.ModelProto
@@ -165,3 +170,4 @@ class EngineResult:
     sensitivity: Mapping[str, float]
     stopped_by: str
     warnings: tuple[str, ...] = ()
+    divergence_without: Callable[[str | None], float] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts
 from quantize.portability import Portability
+from quantize.report.causes import diagnosis_json
 from quantize.report.context import ImageSetFacts, RunContext, TrialLike
 from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
@@ -25,6 +27,8 @@ SCHEMA_VERSION = "1.1"
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
+
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def build_report(verification: Verification, context: RunContext) -> Json:
@@ -62,6 +66,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
         },
         "run": _run(verification, context),
         "warnings": [*context.warnings, *verification.warnings],
+        "diagnosis": None if context.diagnosis is None else diagnosis_json(context.diagnosis),
     }
     finite: Json = _finite(report)
     return finite
@@ -69,7 +74,9 @@ def build_report(verification: Verification, context: RunContext) -> Json:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """The report as text, with sorted keys so that two can be compared line by line; no NaN or infinity."""
-    return json.dumps(_finite(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_finite(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    # A file name that is no UTF-8 holds halves of surrogate pairs, which JSON can spell and UTF-8 cannot.
+    return _HALF_SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _file(facts: FileFacts) -> Json:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from quantize.criterion import Criterion
+from quantize.diagnose.diagnosis import Diagnosis
 from quantize.operators import FloatOperator
 from quantize.refine.report import RefineReport
 
@@ -97,3 +98,5 @@ class RunContext:
     started_at: str = ""
     """ISO 8601, UTC."""
     warnings: Sequence[str] = ()
+    diagnosis: Diagnosis | None = None
+    """Where the error comes from; None where nobody looked."""

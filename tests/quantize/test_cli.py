@@ -14,6 +14,7 @@ from quantize.cli import main
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.config import Config
 from quantize.config.tuning import STRATEGIES
+from quantize.diagnose.options import ReportOptions
 from quantize.target import TARGETS
 from quantize.version import VERSION
 from tests.quantize.cli_stand_ins import PROJECT, TUNE, Recorder, failed
@@ -114,6 +115,7 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "start_from": None,
         "profile": False,
         "command": ("python", "-m", "quantize", *TUNE),
+        "report": ReportOptions(),
     }
     assert recorder.config.criterion.tolerance == 0.02
 
@@ -152,6 +154,31 @@ def test_verbosity_and_keep_failed(flag: str, verbosity: str, recorder: Recorder
     assert main([*TUNE, flag, "--keep-failed"]) == 0
     assert recorder.calls[0][2]["verbosity"] == verbosity
     assert recorder.calls[0][2]["keep_failed"] is True
+
+
+def test_what_the_report_is_asked_for(recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, "--labels=l.txt", "--measure-sensitivity"]) == 0
+    wanted = ReportOptions(labels=Path("l.txt"), measure_sensitivity=True)
+    assert recorder.calls[-1][2]["report"] == wanted
+    assert main([*TUNE, "--no-html", "--sensitivity=s.json"]) == 0
+    assert recorder.calls[-1][2]["report"] == ReportOptions(pages=False, sensitivity=Path("s.json"))
+    assert main(["tune", "--demo", "--no_html"]) == 0
+    assert recorder.calls[-1][2]["report"] == ReportOptions(pages=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no_html", "--labels=x"], "--labels has no effect with --no_html"),
+        (["--no_html", "--measure_sensitivity"], "--measure_sensitivity has no effect with --no_html"),
+        (["--sensitivity=x", "--measure_sensitivity"], "contradict each other"),
+    ],
+)
+def test_report_flags_that_contradict(
+    flags: list[str], message: str, recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in failed(capsys, *TUNE, *flags)
+    assert recorder.calls == []
 
 
 def test_missed_tolerance_is_code_1(recorder: Recorder, files: Path) -> None:
@@ -239,7 +266,13 @@ def test_demo_needs_nothing(recorder: Recorder) -> None:
     assert name == "demo"
     assert arguments == (None, {})
     command = ("python", "-m", "quantize", "tune", "--demo")
-    assert keywords == {"verbosity": "normal", "keep_failed": False, "profile": False, "command": command}
+    assert keywords == {
+        "verbosity": "normal",
+        "keep_failed": False,
+        "profile": False,
+        "command": command,
+        "report": ReportOptions(),
+    }
 
 
 def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:

@@ -68,7 +68,8 @@ def test_relative_paths_and_a_configuration_in_memory(
     result = quantize.tune(
         NETWORKS[0], config, "a folder/m.onnx", overrides={**few, "quantization.quant_format": "QDQ"}
     )
-    assert sorted(path.name for path in (tmp_path / "a folder").iterdir()) == ["m-report.json", "m.onnx"]
+    names = ["m-report.html", "m-report.json", "m-report.md", "m.onnx"]
+    assert sorted(path.name for path in (tmp_path / "a folder").iterdir()) == names
     assert result.report["images"]["evaluation"]["count"] == 50
     assert result.report["images"]["calibration"]["count"] == 20
 

@@ -5,7 +5,7 @@ To add one: write a module with a `COMMAND`, and name it here.
 
 from __future__ import annotations
 
-from quantize.cli.commands import completion, export, inspect_model, package, predict, prepare
+from quantize.cli.commands import completion, export, inspect_model, package, predict, prepare, sensitivity
 from quantize.cli.commands.common import Command
 
 __all__ = ["ADDED"]
@@ -15,6 +15,7 @@ ADDED: dict[str, Command] = {
     for command in (
         predict.COMMAND,
         inspect_model.COMMAND,
+        sensitivity.COMMAND,
         package.COMMAND,
         export.COMMAND,
         prepare.COMMAND,

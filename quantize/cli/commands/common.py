@@ -9,10 +9,11 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from quantize.cli.flags import Flag
 from quantize.version import VERSION
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Command",
     "Version",
+    "add_flags",
     "add_run_flags",
     "add_threads",
     "help_format",
@@ -114,6 +116,20 @@ def new_parser(
     )
     parser.add_argument("--version", action=Version, nargs=0, help=argparse.SUPPRESS)
     return parser
+
+
+def add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
+    """Adds flags of the table, each under its heading."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for flag in flags:
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        group = groups[flag.group]
+        names = sorted((f"--{flag.name}", *flag.other_names), key=lambda name: name.startswith("--"))
+        if flag.parse is None:
+            group.add_argument(*names, dest=flag.name, action="store_true", help=flag.help)
+        else:
+            group.add_argument(*names, dest=flag.name, type=flag.parse, metavar=flag.metavar, help=flag.help)
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from calibration.dataloader import DataLoader
+from quantize.baseline import Baseline
 from quantize.criterion import Criterion
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
@@ -28,13 +29,21 @@ class AccuracyJudge:
     Args:
         loader: evaluation images.
         criterion: says which metric.
-        threads: of the sessions.
+        threads: batches under way at once.
         classes: of the model; None if it does not say.
+        baseline: knows the accuracy of the fp32 model on these images, for the first call.
     """
 
     def __init__(
-        self, loader: DataLoader, criterion: Criterion, *, threads: int, classes: int | None = None
+        self,
+        loader: DataLoader,
+        criterion: Criterion,
+        *,
+        threads: int,
+        classes: int | None = None,
+        baseline: Baseline | None = None,
     ) -> None:
+        self._baseline = baseline
         self._loader, self._criterion, self._threads = loader, criterion, threads
         self._classes, self._calls = classes, 0
 
@@ -44,9 +53,16 @@ class AccuracyJudge:
         Raises:
             InputError: the first model, which is fp32, may as well be guessing: it proves nothing.
         """
-        session = make_session(model, threads=self._threads)
-        counts: Counts = evaluate({"model": session}, self._loader)["model"].counts
         self._calls += 1
+        if self._calls == 1 and self._baseline is not None:
+            counts = self._baseline.evaluation.counts
+        else:
+            session = make_session(model, threads=1)
+            description = f"trial {self._calls - 1}" if self._calls > 1 else "fp32"
+            found = evaluate(
+                {"model": session}, self._loader, workers=self._threads, description=description
+            )
+            counts = found["model"].counts
         if self._calls == 1:
             self._check_baseline(counts)
         return counts.top1 if self._criterion.metric == "top1" else counts.top5
@@ -87,10 +103,5 @@ class CalibrationDivergence:
 
     def _first_images(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         count = min(_DIVERGENCE_IMAGE_COUNT, len(self._loader.images))
-        first = DataLoader(
-            self._loader.images.subset(range(count)),
-            self._loader.pipeline,
-            batch_size=count,
-            exif_orientation=self._loader.exif_orientation,
-        )
+        first = self._loader.subset(range(count), batch_size=count)
         return np.concatenate([images for images, _ in first])

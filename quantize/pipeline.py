@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from quantize.baseline import Baseline
+from quantize.cache import open_store
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
@@ -132,21 +134,30 @@ def run_tune(
     with stages.stage("read and prepare the model"):
         destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
+    problems: list[str] = []
+
+    def warn(problem: str) -> None:
+        problems.append(problem)
+        stages.say(f"warning: {problem}")
+
     with stages.stage("list the images"):
-        data = load_data(config, source.signature, progress=stages.shown)
+        data = load_data(config, source.signature, progress=stages.shown, store=open_store(config, warn))
         _announce(stages, source, data)
-    found = search(config, source, data, stages)
+    baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
+    with stages.stage("fp32 baseline"):
+        _ = baseline.evaluation
+    found = search(config, source, data, stages, baseline)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
         with stages.stage("verify"):
-            stages.say("verifying the files as written")
             verification = verify(
                 input_model.absolute(),
                 staged,
                 data.evaluation,
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
+                baseline=baseline,
             )
         context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
         return _conclude(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from calibration.progress import track
 from quantize import engine
+from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
@@ -17,7 +17,9 @@ from quantize.stages import Stages
 from quantize.target import PORTABLE
 
 
-def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
+def search(
+    config: Config, source: Source, data: Data, stages: Stages, baseline: Baseline | None = None
+) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
 
     Raises:
@@ -28,9 +30,8 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
     tensors = list(
         dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
     )
-    batches = track(data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown)
     with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
+        extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
     ranges = RangeTable(
         extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
     )
@@ -41,7 +42,11 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
         target=PORTABLE,
         loader=data.calibration,
         judge=AccuracyJudge(
-            data.evaluation, config.criterion, threads=threads, classes=source.signature.classes
+            data.evaluation,
+            config.criterion,
+            threads=threads,
+            classes=source.signature.classes,
+            baseline=baseline,
         ),
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities

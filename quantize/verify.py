@@ -9,15 +9,16 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx.external_data_helper import uses_external_data
+import onnxruntime as ort
 
+from quantize.baseline import Baseline
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
-from quantize.evaluate import Batch, Evaluation, evaluate
+from quantize.evaluate import Batch, Batches, Evaluation, Remembered, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, integer_coverage
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
+from quantize.model import external_files
 from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
 
@@ -99,12 +100,13 @@ def accuracy(facts: FileFacts, metric: Metric) -> float:
 def verify(
     fp32_path: Path,
     artefacts: Mapping[Format, Path],
-    loader: Iterable[Batch],
+    loader: Batches | Iterable[Batch],
     *,
     threads: int,
     probabilities: bool = False,
     latency_rounds: int = 30,
     latency_warmup: int = 5,
+    baseline: Baseline | None = None,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -112,10 +114,11 @@ def verify(
         fp32_path: the model that was quantized.
         artefacts: what was made of it, one or both formats.
         loader: evaluation images [N, ...] float32 and labels [N].
-        threads: of each session during the pass; latency is taken with one.
+        threads: how many batches are under way at once; every session has one thread.
         probabilities: the models end in softmax.
         latency_rounds: timed calls per model.
         latency_warmup: calls per model before that.
+        baseline: knows what the fp32 model says about the images of this very loader.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -126,12 +129,22 @@ def verify(
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     first = _First(loader)
-    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
-    found = evaluate(sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs)
-    classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
-    del sessions  # before the clock starts: idle thread pools and their memory are not part of what is timed
-    alone = {name: make_session(path, threads=1) for name, path in paths.items()}
-    timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
+    sessions = {name: make_session(path, threads=1) for name, path in paths.items()}
+    models: dict[str, ort.InferenceSession | Remembered] = {**sessions}
+    if baseline is not None:
+        models[FP32] = baseline
+    found = evaluate(
+        models,
+        loader if isinstance(loader, Batches) else first,
+        reference=FP32,
+        probabilities=probabilities,
+        pairs=pairs,
+        workers=threads,
+        description="verifying the files as written",
+    )
+    image = first.image if not isinstance(loader, Batches) else loader.load(0)[0][:1]
+    classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])
+    timing = interleaved_latency(sessions, image, rounds=latency_rounds, warmup=latency_warmup)
     facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
     compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
     equality = found["QDQ"].equality["QOperator"] if pairs else None
@@ -142,7 +155,7 @@ def verify(
         images=facts[FP32].counts.images,
         classes=classes,
         latency_rounds=latency_rounds,
-        latency_images=input_shape(alone[FP32])[0] or 1,
+        latency_images=input_shape(sessions[FP32])[0] or 1,
         warnings=tuple(_warnings(facts, equality, classes)),
     )
 
@@ -187,15 +200,7 @@ def _compare(
 
 def size_bytes(path: Path) -> int:
     """Bytes of a model: its file, and the files that its initializers refer to."""
-    model = onnx.load(path, load_external_data=False)
-    beside = {
-        entry.value
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
+    return sum(file.stat().st_size for file in (path, *external_files(path)))
 
 
 def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes: int) -> Iterator[str]:

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quantize.cli.values import one_of, path, seconds, text, whole_number
+from quantize.cli.values import gigabytes, one_of, path, seconds, text, whole_number
 
-__all__ = ["ACCURACY", "BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "Flag"]
+__all__ = [
+    *("ACCURACY", "BENCHMARK", "CACHE", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "UPKEEP"),
+    "Flag",
+]
 
-TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
+TUNE, EVALUATE, BENCHMARK, CACHE = "tune", "evaluate", "benchmark", "cache"
 COMMANDS = (TUNE, EVALUATE, BENCHMARK)
+# The commands that only look after something, and take no model.
+UPKEEP = (CACHE,)
 
 # What the benchmark measures; of accuracy, it is `evaluate` by another name.
 PERFORMANCE, ACCURACY = "performance", "accuracy"
@@ -24,6 +29,7 @@ _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
 _SPEED = "speed"
 _RUN = "run"
+_CACHE = "cache of decoded images"
 
 _LAYOUT = "evaluation.performance.configs"
 
@@ -218,6 +224,35 @@ _SPEED_FLAGS = (
     ),
 )
 
+_CACHE_FLAGS = (
+    Flag(
+        name="cache_dir",
+        group=_CACHE,
+        help="its folder (default: quantize-pipeline in $XDG_CACHE_HOME or ~/.cache)",
+        commands=(*COMMANDS, CACHE),
+        parse=path,
+        metavar="DIR",
+        field="cache.dir",
+    ),
+    Flag(
+        name="cache_size",
+        group=_CACHE,
+        help="the most it may take, in GB; least recently used goes first (default: 2)",
+        commands=COMMANDS,
+        parse=gigabytes,
+        metavar="GB",
+        field="cache.size",
+    ),
+    Flag(
+        name="cache_by_content",
+        group=_CACHE,
+        help="tell images apart by content too, not only by path, size and times",
+        commands=COMMANDS,
+        field="cache.by_content",
+    ),
+    Flag("no_cache", _CACHE, "keep nothing between passes and runs: decode every time", COMMANDS),
+)
+
 _RUN_FLAGS = (
     _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
     Flag("quiet", _RUN, "print the verdict and errors only", COMMANDS, other_names=("-q",)),
@@ -230,5 +265,6 @@ FLAGS: tuple[Flag, ...] = (
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,
     *_SPEED_FLAGS,
+    *_CACHE_FLAGS,
     *_RUN_FLAGS,
 )

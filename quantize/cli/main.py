@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from quantize.cli import texts
 from quantize.cli.configure import configured, demo_overrides
-from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
+from quantize.cli.flags import BENCHMARK, CACHE, COMMANDS, TUNE, UPKEEP
 from quantize.cli.parser import parse
 from quantize.errors import InputError, PipelineError
 
@@ -106,10 +106,14 @@ def _one_line(error: BaseException) -> str:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or (len(arguments) == 1 and arguments[0] in COMMANDS):
+    if not arguments or (len(arguments) == 1 and arguments[0] in (*COMMANDS, *UPKEEP)):
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    if parsed.command == CACHE:
+        from quantize.cache import run_cache
+
+        return run_cache(parsed.action, parsed.cache_dir)
     if parsed.command == TUNE:
         command = ("python", "-m", "quantize", *arguments)
         return _demo(parsed, command) if parsed.demo else _tune(parsed, command)

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from quantize.cli import texts
-from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
+from quantize.cli.flags import (
+    BENCHMARK,
+    CACHE,
+    COMMANDS,
+    EVALUATE,
+    FLAGS,
+    PERFORMANCE,
+    TUNE,
+    UPKEEP,
+    Flag,
+)
 from quantize.errors import InputError
 from quantize.version import VERSION
 
@@ -18,6 +28,9 @@ _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
 
 # They choose the images that accuracy is measured on; speed is measured on the first ones.
 _CHOICE_FLAGS = frozenset({"calibration_samples", "eval_samples", "allow_overlap", "seed"})
+
+# They say what is kept of the images that accuracy is measured on; the few for speed are not worth it.
+_CACHE_FLAGS = frozenset({"cache_dir", "cache_size", "cache_by_content", "no_cache"})
 
 # The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
 _HELP_WIDTH = 110
@@ -53,14 +66,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     words = [_with_underscores(word) for word in arguments]
     if words and not words[0].startswith("-"):
         words[0] = _OTHER_COMMANDS.get(words[0], words[0])
-        if words[0] not in COMMANDS:
-            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], COMMANDS)}")
+        if words[0] not in (*COMMANDS, *UPKEEP):
+            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], (*COMMANDS, *UPKEEP))}")
     elif words and not {"-h", "--help", "--version"} & set(words):
-        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(COMMANDS)}")
+        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join((*COMMANDS, *UPKEEP))}")
     known, unknown = _build().parse_known_args(words)
     if unknown:
         _refuse(unknown, known.command)
-    if known.quiet and known.verbose:
+    if known.command in COMMANDS and known.quiet and known.verbose:
         raise InputError("--quiet and --verbose contradict each other; keep one")
     if known.command == BENCHMARK:
         _refuse_idle(known)
@@ -94,7 +107,7 @@ def _refuse_idle(known: argparse.Namespace) -> None:
     """Refuse what the chosen mode of the benchmark would ignore; accuracy is `evaluate` by another name."""
     mode = known.mode or PERFORMANCE
     for flag in FLAGS:
-        acts = flag.name not in _CHOICE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
+        acts = flag.name not in _CHOICE_FLAGS | _CACHE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
         value = getattr(known, flag.name, None)
         given = value is not None and value is not False  # 0 is given
         if given and not acts and flag.name != "mode":
@@ -117,7 +130,7 @@ def _build() -> _Parser:
     )
     main.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
-    for command in COMMANDS:
+    for command in (*COMMANDS, *UPKEEP):
         parser = commands.add_parser(
             command,
             help=texts.SUMMARIES[command],
@@ -128,6 +141,10 @@ def _build() -> _Parser:
             allow_abbrev=False,
         )
         parser.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
+        if command == CACHE:
+            parser.add_argument(
+                "action", choices=("info", "clear"), help="say what it holds, or remove all of that"
+            )
         _add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
     return main
 

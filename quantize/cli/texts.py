@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantize.cli.flags import BENCHMARK, EVALUATE, TUNE
+from quantize.cli.flags import BENCHMARK, CACHE, EVALUATE, TUNE
 
 __all__ = [
     "DESCRIPTION",
@@ -20,6 +20,7 @@ SUMMARIES = {
     TUNE: "make int8 models within an accuracy tolerance",
     EVALUATE: "measure the accuracy of a model",
     BENCHMARK: "measure the speed of a model",
+    CACHE: "say what is kept between runs, or remove it",
 }
 
 USAGES = {
@@ -33,6 +34,7 @@ USAGES = {
         "bash run_benchmark.sh --input_model=M.onnx --config=FILE --mode=accuracy|performance [flags]\n"
         "       (the same as: python -m quantize benchmark …)"
     ),
+    CACHE: "python -m quantize cache info|clear [--cache_dir=DIR]",
 }
 
 DESCRIPTIONS = {
@@ -44,6 +46,8 @@ the same.""",
 Flags win over the configuration. `--key=value` and `--key value` are the same.""",
     BENCHMARK: """Measures latency (median, 90th and 99th percentile) and throughput, with the warm-up,
 threads and instances of the configuration, or accuracy. Flags win over the configuration.""",
+    CACHE: """Decoded images and the results of fp32 models are kept in a folder, so that the next run need
+not make them again. This says how much is there, or removes it; other files in the folder stay.""",
 }
 
 EXAMPLES = {
@@ -57,6 +61,9 @@ EXAMPLES = {
     BENCHMARK: """examples:
   bash run_benchmark.sh --input_model=out/m-int8.onnx --config=my.yaml --mode=performance --batch_size=1
   bash run_benchmark.sh --input_model=out/m-int8.onnx --config=my.yaml --mode=accuracy""",
+    CACHE: """examples:
+  python -m quantize cache info
+  python -m quantize cache clear --cache_dir=/scratch/cache""",
 }
 
 _CODES = """exit codes:
@@ -70,7 +77,7 @@ _TUNE_CODES = _CODES.format(
   1  the tolerance was not met; nothing is kept without --keep_failed"""
 )
 
-EXIT_CODES = {TUNE: _TUNE_CODES, EVALUATE: _CODES.format(done=""), BENCHMARK: _CODES.format(done="")}
+EXIT_CODES = {TUNE: _TUNE_CODES} | dict.fromkeys((EVALUATE, BENCHMARK, CACHE), _CODES.format(done=""))
 
 # For someone who typed a command and nothing else.
 SHORT_USAGE = {
@@ -81,6 +88,7 @@ SHORT_USAGE = {
        python -m quantize evaluate --help      lists every flag""",
     BENCHMARK: """usage: bash run_benchmark.sh --input_model=M.onnx --config=FILE --mode=performance [flags]
        bash run_benchmark.sh --help      lists every flag""",
+    CACHE: """usage: python -m quantize cache info|clear [--cache_dir=DIR]""",
     "": """usage: python -m quantize tune|evaluate|benchmark --input_model=M.onnx --config=FILE [flags]
        python -m quantize tune --demo      tunes the bundled example: nothing else is needed
        python -m quantize --help           says more""",

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["one_of", "path", "seconds", "text", "whole_number"]
+__all__ = ["gigabytes", "one_of", "path", "seconds", "text", "whole_number"]
 
 
 def path(written: str) -> Path:
@@ -38,6 +38,17 @@ def seconds(written: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise ArgumentTypeError(f"expected a number of seconds, got {written!r}")
+    return value
+
+
+def gigabytes(written: str) -> float:
+    """A number of GB above 0."""
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"expected a number of GB above 0, such as 2 or 0.5, got {written!r}")
     return value
 
 

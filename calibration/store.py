@@ -1,0 +1,281 @@
+"""A bounded folder of arrays that survives anything: two runs at once, a killed run, a full disk.
+
+Each entry is a file of its own. It is written under a temporary name and renamed, so a reader finds all of it
+or nothing; it carries its key, its shape and a checksum of its bytes, so what a crash of the machine or a
+broken disk left of it is recognized, removed and made again. What cannot be written is a warning, once, and
+the run goes on without. Only files that bear this module's own names are ever removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+import re
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Warn = Callable[[str], None]
+
+# Magic, key, numpy's name of the dtype, number of axes, four sizes, CRC-32 of the content; then CRC-32 of all
+# that. Filled up to a multiple of 64 bytes, so that the content is aligned for any instruction set.
+_FIELDS = struct.Struct("<8s32s8sI4QI")
+_CHECKSUM = struct.Struct("<I")
+_HEADER_BYTES = 128
+_MAGIC = b"QPSTORE1"
+_MAX_AXES = 4
+
+_ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.(?P<kind>[a-z]+)")
+_FOLDER_NAME = re.compile(r"[0-9a-f]{2}")
+_TEMPORARY_PREFIX = ".writing-"
+# No write takes so long; what is older was left behind by a run that was killed.
+_TEMPORARY_LIFE_S = 3600.0
+
+# Other runs write too: the folder is measured again after each so many bytes of ours.
+_BYTES_BETWEEN_SCANS = 256 << 20
+# Removal goes on to this share of the limit, so that it does not come again with every entry.
+_KEPT_FRACTION = 0.75
+# File systems stamp with a clock that lags behind by a tick; entries of this run must not look older than it.
+_CLOCK_SLACK_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a store holds.
+
+    Attributes:
+        counts: kind -> number of entries.
+        sizes_bytes: kind -> bytes on disk.
+    """
+
+    counts: dict[str, int]
+    sizes_bytes: dict[str, int]
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all kinds."""
+        return sum(self.sizes_bytes.values())
+
+
+class Store:
+    """Arrays by key, on disk; safe for several threads and several processes.
+
+    Attributes:
+        folder: where the entries are; it is made when the first one is written.
+        limit_bytes: the entries together stay below it (two runs at once may pass it for a while).
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int, warn: Warn) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._began_ns = time.time_ns() - _CLOCK_SLACK_NS
+        self._numbers = itertools.count()
+        self._used_bytes: int | None = None
+        self._unscanned_bytes = 0
+        self._writable = True
+        self._warned_full = False
+
+    def get(self, kind: str, key: str) -> Array | None:
+        """The array stored under a key, read-only and mapped into memory; None if there is none, or a bad one.
+
+        Args:
+            kind: a lower-case word; entries of different kinds never meet.
+            key: 64 hexadecimal digits.
+        """
+        path = self._path(kind, key)
+        try:
+            with path.open("rb") as stream:
+                stat = os.fstat(stream.fileno())
+                content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError:
+            return None
+        except ValueError:  # an empty file cannot be mapped
+            found = _BAD
+        else:
+            found = _parsed(content, key)
+            if found is not _BAD and stat.st_mtime_ns < self._began_ns:
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # used now: others go first when room is needed
+        if found is _BAD:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        return found
+
+    def put(self, kind: str, key: str, value: Array, *, limit_fraction: float = 1.0) -> None:
+        """Stores an array of at most four axes; a failure is a warning, and ends all further writing.
+
+        Args:
+            kind: as for `get`.
+            key: as for `get`.
+            value: what is stored.
+            limit_fraction: stop at this share of the limit, to leave the rest to other kinds.
+        """
+        if not self._writable:
+            return
+        size_bytes = _HEADER_BYTES + value.nbytes
+        if not self._has_room(size_bytes, int(self.limit_bytes * limit_fraction)):
+            return
+        path = self._path(kind, key)
+        temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with temporary.open("xb", buffering=0) as stream:
+                _write_all(stream.fileno(), _header(key, value))
+                _write_all(stream.fileno(), memoryview(np.ascontiguousarray(value)).cast("B"))
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            self._stop(error)
+
+    def usage(self) -> Usage:
+        """Counts what is there."""
+        counts: dict[str, int] = {}
+        sizes: dict[str, int] = {}
+        for entry in self._entries():
+            counts[entry.kind] = counts.get(entry.kind, 0) + 1
+            sizes[entry.kind] = sizes.get(entry.kind, 0) + entry.size_bytes
+        return Usage(counts, sizes)
+
+    def clear(self) -> int:
+        """Removes all entries and what killed runs left; returns how many bytes that freed."""
+        freed = 0
+        for entry in self._entries(temporary_life_s=0.0):
+            with contextlib.suppress(OSError):
+                entry.path.unlink()
+                freed += entry.size_bytes
+        for folder in self._folders():
+            with contextlib.suppress(OSError):  # not empty: somebody else's files are in it
+                folder.rmdir()
+        return freed
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.{kind}"
+
+    def _stop(self, error: OSError) -> None:
+        with self._lock:
+            if not self._writable:
+                return
+            self._writable = False
+        self._warn(
+            f"the cache {self.folder} cannot be written ({error.strerror or error}); going on without: "
+            "free some space, or name another folder with --cache_dir"
+        )
+
+    def _has_room(self, size_bytes: int, limit_bytes: int) -> bool:
+        """Whether another entry fits, after the least recently used ones of earlier runs have gone."""
+        with self._lock:
+            if self._used_bytes is None or self._unscanned_bytes > _BYTES_BETWEEN_SCANS:
+                self._used_bytes = sum(entry.size_bytes for entry in self._entries())
+                self._unscanned_bytes = 0
+            if self._used_bytes + size_bytes > limit_bytes and not self._warned_full:
+                self._used_bytes = self._evicted_to(int(self.limit_bytes * _KEPT_FRACTION) - size_bytes)
+            fits = self._used_bytes + size_bytes <= limit_bytes
+            if fits:
+                self._used_bytes += size_bytes
+                self._unscanned_bytes += size_bytes
+                return True
+            first, self._warned_full = not self._warned_full, True
+        if first:
+            self._warn(
+                f"the cache's limit of {self.limit_bytes / 1e9:g} GB is too small for all images of this run; "
+                "the others are decoded in every pass: raise --cache_size"
+            )
+        return False
+
+    def _evicted_to(self, goal_bytes: int) -> int:
+        """Removes entries that this run has not used, the longest unused first; returns the bytes left."""
+        entries = sorted(self._entries(), key=lambda entry: entry.used_ns)
+        left = sum(entry.size_bytes for entry in entries)
+        for entry in entries:
+            if left <= goal_bytes or entry.used_ns >= self._began_ns:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    entry.path.unlink()
+                except PermissionError:
+                    continue
+            left -= entry.size_bytes
+        return left
+
+    def _folders(self) -> Iterator[Path]:
+        try:
+            names = [name for name in os.listdir(self.folder) if _FOLDER_NAME.fullmatch(name)]
+        except OSError:
+            return
+        yield from (self.folder / name for name in names)
+
+    def _entries(self, temporary_life_s: float = _TEMPORARY_LIFE_S) -> Iterator[_Entry]:
+        """Every entry; what killed runs left behind is removed on the way."""
+        for folder in self._folders():
+            with contextlib.suppress(OSError), os.scandir(folder) as listing:
+                for item in listing:
+                    match = _ENTRY_NAME.fullmatch(item.name)
+                    left_behind = item.name.startswith(_TEMPORARY_PREFIX)
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = item.stat(follow_symlinks=False)
+                        if match:
+                            yield _Entry(Path(item.path), match["kind"], stat.st_size, stat.st_mtime_ns)
+                        elif left_behind and time.time() - stat.st_mtime >= temporary_life_s:
+                            os.unlink(item.path)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    kind: str
+    size_bytes: int
+    used_ns: int
+
+
+# Stands for an entry that is there and wrong. An array, so that types stay simple.
+_BAD: Array = np.empty(0)
+
+
+def _header(key: str, value: Array) -> bytes:
+    if value.ndim > _MAX_AXES:
+        raise ValueError(f"expected at most {_MAX_AXES} axes, got {value.ndim}")
+    sizes = [*value.shape, *([0] * (_MAX_AXES - value.ndim))]
+    checksum = zlib.crc32(np.ascontiguousarray(value))
+    dtype = value.dtype.str.encode()
+    packed = _FIELDS.pack(_MAGIC, bytes.fromhex(key), dtype, value.ndim, *sizes, checksum)
+    return (packed + _CHECKSUM.pack(zlib.crc32(packed))).ljust(_HEADER_BYTES, b"\0")
+
+
+def _parsed(content: mmap.mmap, key: str) -> Array:
+    """The array in an entry's bytes, or `_BAD` if anything about them is wrong."""
+    if len(content) < _HEADER_BYTES:
+        return _BAD
+    packed = content[: _FIELDS.size]
+    (checksum,) = _CHECKSUM.unpack_from(content, _FIELDS.size)
+    magic, digest, dtype, axes, *sizes, of_content = _FIELDS.unpack(packed)
+    if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != bytes.fromhex(key):
+        return _BAD
+    kind = np.dtype(dtype.rstrip(b"\0").decode())
+    shape = tuple(sizes[:axes])
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(content) != _HEADER_BYTES + count * kind.itemsize:
+        return _BAD
+    value = np.frombuffer(content, kind, count, _HEADER_BYTES)
+    return value.reshape(shape) if zlib.crc32(value) == of_content else _BAD
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """`os.write` may write less than it is given."""
+    view = memoryview(data)
+    while len(view):
+        view = view[os.write(descriptor, view) :]

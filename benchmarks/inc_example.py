@@ -36,7 +36,9 @@ class _Accuracy:
 
         session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        right = [int(np.argmax(session.run(None, {name: image})[0])) == label for image, label in self._loader]
+        right = [
+            int(np.argmax(session.run(None, {name: image})[0])) == label for image, label in self._loader
+        ]
         return sum(right) / len(right)
 
 

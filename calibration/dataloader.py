@@ -33,6 +33,20 @@ Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 _Sample = tuple[npt.NDArray[Any], int]
 
 
+class Scratch:
+    """Memory that is used again and again; for one thread."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.float32)
+
+    def array(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """An array of that shape with anything in it, valid until the next call."""
+        count = math.prod(shape)
+        if self._memory.size < count:
+            self._memory = np.empty(count, np.float32)
+        return self._memory[:count].reshape(shape)
+
+
 class DataLoader:
     """Iterable, any number of times, over the batches of an image set.
 
@@ -50,6 +64,7 @@ class DataLoader:
         images: the image set.
         pipeline: the transforms.
         batch_size: images per batch.
+        progress: whether passes over it are shown.
         exif_orientation: see `load_image`.
         store: where decoded pixels are kept between passes and runs; None decodes in every pass.
     """
@@ -92,7 +107,7 @@ class DataLoader:
         ahead = self._workers * _PREFETCH_PER_WORKER if prefetch_images is None else prefetch_images
         self._prefetch_images = _at_least_one("prefetch_images", ahead)
         self._description = description
-        self._progress = progress
+        self.progress = progress
         self.exif_orientation = exif_orientation
         _check_float32(pipeline)
         self.store = store
@@ -115,7 +130,7 @@ class DataLoader:
         samples = self._samples()
         # track is a generator over a generator: both are closed here, by name, so that threads and bar end at
         # once and not when the garbage collector comes by.
-        shown = track(samples, description=self._description, total=len(self.images), enabled=self._progress)
+        shown = track(samples, description=self._description, total=len(self.images), enabled=self.progress)
         try:
             first_shape: tuple[int, ...] | None = None
             for start in range(0, len(self.images), self.batch_size):
@@ -163,21 +178,27 @@ class DataLoader:
             by_content=self.by_content,
         )
 
-    def load(self, batch: int) -> Batch:
+    def load(self, batch: int, scratch: Scratch | None = None) -> Batch:
         """Batch number `batch`, from 0, made by the calling thread; any number of threads may call.
+
+        Args:
+            batch: which.
+            scratch: memory for the images, which are then valid until it is used again. New memory costs as
+                much as everything else together when the pixels come from the cache: the system hands it out
+                in pages of 4 KiB, and clears each.
 
         Raises:
             InputError: as `__iter__`.
         """
         indices, prepared = self._indices(batch), self._prepared
         first = prepared.planes(indices[0])
-        made = prepared.finish(indices[0], first)
-        out = np.empty((len(indices), *made.shape), np.float32)
-        out[0] = made
+        shape = self.pipeline.output_shape() or prepared.finish(indices[0], first).shape
+        out = (scratch or Scratch()).array((len(indices), *shape))
+        prepared.finish(indices[0], first, out[0])
         for place, index in enumerate(indices[1:], start=1):
             planes = prepared.planes(index)
             if planes.shape != first.shape:  # then the result's may differ too, and has no place
-                self._check_shape(index, prepared.finish(index, planes).shape, made.shape)
+                self._check_shape(index, prepared.finish(index, planes).shape, shape)
             prepared.finish(index, planes, out[place])
         return out, self.labels(batch)
 
@@ -202,7 +223,7 @@ class DataLoader:
             passed,
             description=description or self._description,
             total=len(self.images),
-            enabled=self._progress,
+            enabled=self.progress,
             count=image_count,
         )
 

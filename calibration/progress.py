@@ -47,7 +47,7 @@ def track(
         return
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        yield from _bar(iterable, description, total, unit, out, count or _one)
+        yield from _bar(iterable, description, total, unit, out, count=count or _one)
     else:
         yield from _lines(_Lines(description, total, unit, out, clock), iterable, count or _one)
 
@@ -92,9 +92,7 @@ class _Lines:
         self.write(f"{how} {self.done_count}{of_total} {self._unit} in {elapsed_s:.1f} s{rate}")
 
 
-def _lines(
-    lines: _Lines, iterable: Iterable[T], count: Callable[[T], int]
-) -> Generator[T, None, None]:
+def _lines(lines: _Lines, iterable: Iterable[T], count: Callable[[T], int]) -> Generator[T, None, None]:
     lines.start()
     complete = False
     try:
@@ -112,6 +110,7 @@ def _bar(
     total: int | None,
     unit: str,
     out: TextIO,
+    *,
     count: Callable[[T], int],
 ) -> Generator[T, None, None]:
     # Imported here: rich takes a tenth of a second that plain output need not pay.

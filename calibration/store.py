@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import mmap
 import os
 import re
@@ -77,7 +78,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int, warn: Warn) -> None:
-        self.folder = folder
+        self.folder, self._root = folder, os.fspath(folder)
         self.limit_bytes = limit_bytes
         self._warn = warn
         self._lock = threading.Lock()
@@ -89,7 +90,7 @@ class Store:
         self._warned_full = False
 
     def get(self, kind: str, key: str) -> Array | None:
-        """The array stored under a key, read-only and mapped into memory; None if there is none, or a bad one.
+        """The array stored under a key, read-only and mapped into memory; None if there is none that is good.
 
         Args:
             kind: a lower-case word; entries of different kinds never meet.
@@ -97,22 +98,23 @@ class Store:
         """
         path = self._path(kind, key)
         try:
-            with path.open("rb") as stream:
-                stat = os.fstat(stream.fileno())
-                content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            descriptor = os.open(path, os.O_RDONLY)
         except OSError:
             return None
-        except ValueError:  # an empty file cannot be mapped
-            found = _BAD
-        else:
-            found = _parsed(content, key)
-            if found is not _BAD and stat.st_mtime_ns < self._began_ns:
-                with contextlib.suppress(OSError):
-                    os.utime(path)  # used now: others go first when room is needed
-        if found is _BAD:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        # Plain calls: this runs once an image and pass, and file objects cost as much as the reading.
+        try:
+            stat = os.fstat(descriptor)
+            content = mmap.mmap(descriptor, stat.st_size, access=mmap.ACCESS_READ) if stat.st_size else b""
+        except (OSError, ValueError):
             return None
+        finally:
+            os.close(descriptor)
+        found = _parsed(content, bytes.fromhex(key))
+        with contextlib.suppress(OSError):
+            if found is None:
+                os.unlink(path)  # it can only be in the way
+            elif stat.st_mtime_ns < self._began_ns:
+                os.utime(path)  # used now: others go first when room is needed
         return found
 
     def put(self, kind: str, key: str, value: Array, *, limit_fraction: float = 1.0) -> None:
@@ -130,12 +132,13 @@ class Store:
         if not self._has_room(size_bytes, int(self.limit_bytes * limit_fraction)):
             return
         path = self._path(kind, key)
-        temporary = path.with_name(f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}")
+        inside = Path(path).parent
+        temporary = inside / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}"
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            inside.mkdir(mode=0o700, parents=True, exist_ok=True)
             with temporary.open("xb", buffering=0) as stream:
                 _write_all(stream.fileno(), _header(key, value))
-                _write_all(stream.fileno(), memoryview(np.ascontiguousarray(value)).cast("B"))
+                _write_all(stream.fileno(), _bytes(value))
             os.replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -163,8 +166,8 @@ class Store:
                 folder.rmdir()
         return freed
 
-    def _path(self, kind: str, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.{kind}"
+    def _path(self, kind: str, key: str) -> str:
+        return f"{self._root}/{key[:2]}/{key}.{kind}"
 
     def _stop(self, error: OSError) -> None:
         with self._lock:
@@ -192,8 +195,8 @@ class Store:
             first, self._warned_full = not self._warned_full, True
         if first:
             self._warn(
-                f"the cache's limit of {self.limit_bytes / 1e9:g} GB is too small for all images of this run; "
-                "the others are decoded in every pass: raise --cache_size"
+                f"the cache's limit of {self.limit_bytes / 1e9:g} GB is too small for this run's images; "
+                "those it does not hold are decoded in every pass: raise --cache_size"
             )
         return False
 
@@ -242,40 +245,40 @@ class _Entry:
     used_ns: int
 
 
-# Stands for an entry that is there and wrong. An array, so that types stay simple.
-_BAD: Array = np.empty(0)
-
-
 def _header(key: str, value: Array) -> bytes:
     if value.ndim > _MAX_AXES:
         raise ValueError(f"expected at most {_MAX_AXES} axes, got {value.ndim}")
     sizes = [*value.shape, *([0] * (_MAX_AXES - value.ndim))]
-    checksum = zlib.crc32(np.ascontiguousarray(value))
+    checksum = zlib.crc32(_bytes(value))
     dtype = value.dtype.str.encode()
     packed = _FIELDS.pack(_MAGIC, bytes.fromhex(key), dtype, value.ndim, *sizes, checksum)
     return (packed + _CHECKSUM.pack(zlib.crc32(packed))).ljust(_HEADER_BYTES, b"\0")
 
 
-def _parsed(content: mmap.mmap, key: str) -> Array:
-    """The array in an entry's bytes, or `_BAD` if anything about them is wrong."""
+def _parsed(content: mmap.mmap | bytes, key: bytes) -> Array | None:
+    """The array in an entry's bytes, or None if anything about them is wrong."""
     if len(content) < _HEADER_BYTES:
-        return _BAD
+        return None
     packed = content[: _FIELDS.size]
     (checksum,) = _CHECKSUM.unpack_from(content, _FIELDS.size)
     magic, digest, dtype, axes, *sizes, of_content = _FIELDS.unpack(packed)
-    if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != bytes.fromhex(key):
-        return _BAD
+    if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != key:
+        return None
     kind = np.dtype(dtype.rstrip(b"\0").decode())
     shape = tuple(sizes[:axes])
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if len(content) != _HEADER_BYTES + count * kind.itemsize:
-        return _BAD
+        return None
     value = np.frombuffer(content, kind, count, _HEADER_BYTES)
-    return value.reshape(shape) if zlib.crc32(value) == of_content else _BAD
+    return value.reshape(shape) if zlib.crc32(_bytes(value)) == of_content else None
+
+
+def _bytes(value: Array) -> memoryview:
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
 
 
 def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     """`os.write` may write less than it is given."""
     view = memoryview(data)
-    while len(view):
+    while view:
         view = view[os.write(descriptor, view) :]

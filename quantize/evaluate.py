@@ -8,6 +8,7 @@ and no output depends on the number of workers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from calibration.dataloader import Scratch
 from quantize.errors import InputError
 from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ties, label_ranks
 from quantize.parallel import in_order
@@ -33,8 +35,8 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, batch: int) -> Batch:
-        """Batch number `batch`."""
+    def load(self, batch: int, scratch: Scratch | None = None) -> Batch:
+        """Batch number `batch`, its images in the scratch memory if that is given."""
 
     def labels(self, batch: int) -> Labels:
         """Its labels alone."""
@@ -172,6 +174,10 @@ def evaluate(
     return {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
 
 
+# A worker is done with a batch before it makes the next.
+_MEMORY = threading.local()
+
+
 class _Item:
     """One batch on its way to a worker, which makes the images when the first model asks for them."""
 
@@ -183,7 +189,9 @@ class _Item:
         if self._batch is not None:
             return self._batch
         assert self._batches is not None
-        return self._batches.load(self.number)
+        if not hasattr(_MEMORY, "scratch"):
+            _MEMORY.scratch = Scratch()
+        return self._batches.load(self.number, _MEMORY.scratch)
 
     def images(self) -> Images:
         return self.batch[0]
@@ -255,6 +263,4 @@ def _check_names(
     asked = {name for pair in pairs for name in pair} | ({reference} if reference is not None else set())
     unknown = sorted(asked - set(models))
     if unknown:
-        raise InputError(
-            f"evaluate: no model named {unknown[0]!r}; given are {', '.join(models) or 'none'}"
-        )
+        raise InputError(f"evaluate: no model named {unknown[0]!r}; given are {', '.join(models) or 'none'}")

@@ -25,9 +25,7 @@ def run_evaluate(config: Config, *, input_model: Path, verbosity: Verbosity = "n
     stages = Stages(verbosity)
     _warn(stages, config.warnings)
     store = open_store(config, lambda problem: stages.say(f"warning: {problem}"))
-    loader, warnings = evaluation_loader(
-        config, _signature(input_model), progress=stages.shown, store=store
-    )
+    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown, store=store)
     _warn(stages, warnings)
     session = make_session(input_model, threads=1)
     name = input_model.name

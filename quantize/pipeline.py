@@ -145,7 +145,7 @@ def run_tune(
         _announce(stages, source, data)
     baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
     with stages.stage("fp32 baseline"):
-        _ = baseline.evaluation
+        stages.count_images("fp32 baseline", baseline.evaluation.counts.images)
     found = search(config, source, data, stages, baseline)
     with staging(destination) as folder:
         with stages.stage("write the models"):
@@ -159,7 +159,17 @@ def run_tune(
                 probabilities=source.signature.probabilities,
                 baseline=baseline,
             )
-        context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
+            stages.count_images("verify", verification.images)
+        context = _context(
+            config,
+            source,
+            data,
+            found,
+            stages=stages,
+            command=command,
+            started_at=started_at,
+            problems=problems,
+        )
         return _conclude(
             verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
         )
@@ -203,6 +213,7 @@ def _context(
     stages: Stages,
     command: Sequence[str],
     started_at: str,
+    problems: Sequence[str] = (),
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
     return RunContext(
@@ -224,9 +235,11 @@ def _context(
         packages=package_versions(),
         platform=platform_facts(),
         stages_s=stages.times_s,
+        stage_images=stages.images,
+        stage_peaks_bytes=stages.peaks_bytes,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings),
+        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *problems),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from quantize import engine
 from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
-from quantize.judging import AccuracyJudge, CalibrationDivergence
+from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
 from quantize.operators import Inventory
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.source import Source
@@ -32,8 +33,18 @@ def search(
     )
     with stages.stage("measure the ranges"):
         extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
+        stages.count_images("measure the ranges", len(data.calibration.images))
     ranges = RangeTable(
         extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+    )
+    confidence = config.tuning.exit_policy.abandon_confidence
+    judge = AccuracyJudge(
+        data.evaluation,
+        config.criterion,
+        threads=threads,
+        classes=source.signature.classes,
+        baseline=baseline,
+        abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
     )
     task = Task(
         model=source.prepared,
@@ -41,13 +52,7 @@ def search(
         ranges=ranges,
         target=PORTABLE,
         loader=data.calibration,
-        judge=AccuracyJudge(
-            data.evaluation,
-            config.criterion,
-            threads=threads,
-            classes=source.signature.classes,
-            baseline=baseline,
-        ),
+        judge=judge,
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),
@@ -57,13 +62,25 @@ def search(
     def announce(trial: Trial) -> None:
         verb = "meets" if trial.met else "misses"
         accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
-        stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion")
+        seen = judge.abandoned.get(trial.number)
+        early = f" (about; abandoned after {seen} images)" if seen is not None else ""
+        stages.say(f"trial {trial.number}: {trial.description}: {accuracy}{early}, {verb} the criterion")
 
     with stages.stage("tune"):
         found = engine.tune(task, _options(config, source.inventory, stages), announce)
+        stages.count_images("tune", judge.judged_images)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
-    return found
+    return _with_abandoned(found, judge)
+
+
+def _with_abandoned(found: EngineResult, judge: AccuracyJudge) -> EngineResult:
+    """The same result, whose trials say on how many images those were judged that were given up."""
+
+    def told(trial: Trial) -> Trial:
+        return replace(trial, abandoned_after_images=judge.abandoned.get(trial.number))
+
+    return replace(found, trial=told(found.trial), trials=tuple(map(told, found.trials)))
 
 
 def _options(config: Config, inventory: Inventory, stages: Stages) -> EngineOptions:

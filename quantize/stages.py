@@ -17,11 +17,15 @@ class Stages:
 
     Attributes:
         times_s: stage -> seconds.
+        images: stage -> images that passed through, where there were any.
+        peaks_bytes: stage -> the most memory that the process had taken when it ended.
         verbosity: "quiet" prints nothing.
     """
 
     def __init__(self, verbosity: Verbosity) -> None:
         self.times_s: dict[str, float] = {}
+        self.images: dict[str, int] = {}
+        self.peaks_bytes: dict[str, int] = {}
         self.verbosity = verbosity
 
     @property
@@ -37,6 +41,11 @@ class Stages:
             yield
         finally:
             self.times_s[name] = self.times_s.get(name, 0.0) + time.perf_counter() - began_s
+            self.peaks_bytes[name] = peak_memory_bytes()
+
+    def count_images(self, name: str, count: int) -> None:
+        """Notes that so many images passed through in a stage."""
+        self.images[name] = self.images.get(name, 0) + count
 
     def say(self, text: str) -> None:
         """One line for a person who watches; never part of the result."""

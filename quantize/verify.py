@@ -128,21 +128,21 @@ def verify(
         raise InputError("verify: no int8 model was given; name at least one format")
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
-    first = _First(loader)
+    batches = loader if isinstance(loader, Batches) else _First(loader)
     sessions = {name: make_session(path, threads=1) for name, path in paths.items()}
     models: dict[str, ort.InferenceSession | Remembered] = {**sessions}
     if baseline is not None:
         models[FP32] = baseline
     found = evaluate(
         models,
-        loader if isinstance(loader, Batches) else first,
+        batches,
         reference=FP32,
         probabilities=probabilities,
         pairs=pairs,
         workers=threads,
         description="verifying the files as written",
     )
-    image = first.image if not isinstance(loader, Batches) else loader.load(0)[0][:1]
+    image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
     classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])
     timing = interleaved_latency(sessions, image, rounds=latency_rounds, warmup=latency_warmup)
     facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}

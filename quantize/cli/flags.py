@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from quantize.cli.values import gigabytes, one_of, path, seconds, text, whole_number
 
 __all__ = [
-    *("ACCURACY", "BENCHMARK", "CACHE", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "UPKEEP"),
+    "ACCURACY",
+    "BENCHMARK",
+    "CACHE",
+    "COMMANDS",
+    "EVALUATE",
+    "FLAGS",
+    "PERFORMANCE",
+    "TUNE",
+    "UPKEEP",
     "Flag",
 ]
 

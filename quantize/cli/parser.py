@@ -107,7 +107,11 @@ def _refuse_idle(known: argparse.Namespace) -> None:
     """Refuse what the chosen mode of the benchmark would ignore; accuracy is `evaluate` by another name."""
     mode = known.mode or PERFORMANCE
     for flag in FLAGS:
-        acts = flag.name not in _CHOICE_FLAGS | _CACHE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
+        acts = (
+            flag.name not in _CHOICE_FLAGS | _CACHE_FLAGS
+            if mode == PERFORMANCE
+            else EVALUATE in flag.commands
+        )
         value = getattr(known, flag.name, None)
         given = value is not None and value is not False  # 0 is given
         if given and not acts and flag.name != "mode":

@@ -21,5 +21,5 @@ class Cache(Section):
     )
     by_content: bool = Field(
         default=False,
-        description="Tell images apart by their content too, not only by path, size and times. Default: false.",
+        description="Tell images apart by content too, not only by path, size and times. Default: false.",
     )

@@ -39,9 +39,7 @@ _SILENT = logging.CRITICAL + 1
 
 
 @contextlib.contextmanager
-def contained(
-    *, workspace: Path | None, seed: int, verbose: bool, lean: bool = True
-) -> Iterator[Path]:
+def contained(*, workspace: Path | None, seed: int, verbose: bool, lean: bool = True) -> Iterator[Path]:
     """Gives the engine what it needs for the time of the block, and restores the process afterwards.
 
     Args:

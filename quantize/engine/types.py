@@ -110,6 +110,8 @@ class Trial:
         per_channel: whether all its weights have one scale per output channel.
         fp32_operators: names of the quantizable operators that it left in fp32.
         duration_s: wall time of quantizing and judging, in seconds.
+        abandoned_after_images: where judging stopped because the criterion could no longer be met; `accuracy`
+            is then an estimate. None: it was judged on all images.
     """
 
     number: int
@@ -120,6 +122,7 @@ class Trial:
     per_channel: bool
     fp32_operators: tuple[str, ...]
     duration_s: float
+    abandoned_after_images: int | None = None
 
     @property
     def activation_algorithm(self) -> str:

@@ -14,11 +14,15 @@ from quantize.criterion import Criterion
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
 from quantize.metrics import Counts, Fidelity, guessing_accuracy
+from quantize.parallel import in_order
 from quantize.sequential import LEAST_IMAGES, Sequential
 from quantize.session import make_session, outputs
 
 # Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
 _DIVERGENCE_IMAGE_COUNT = 32
+
+# Images of one call; small calls side by side are faster, and take less memory, than one large one.
+_PIECE = 4
 
 # With fewer classes or images a model that is merely weak could look like one that guesses.
 _TELLING_CLASS_COUNT = 10
@@ -152,9 +156,16 @@ class CalibrationDivergence:
         """Divergence of a model from fp32; the images are read and fp32 is run when first needed."""
         if self._images is None or self._reference is None:
             self._images = self._first_images()
-            self._reference = outputs(make_session(self._fp32, threads=self._threads), self._images)
-        logits = outputs(make_session(model, threads=self._threads), self._images)
+            self._reference = self._outputs(self._fp32, self._images)
+        logits = self._outputs(model, self._images)
         return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities).kl
+
+    def _outputs(self, model: onnx.ModelProto, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        session = make_session(model, threads=1)
+        pieces = (images[start : start + _PIECE] for start in range(0, len(images), _PIECE))
+        return np.concatenate(
+            list(in_order(lambda piece: outputs(session, piece), pieces, workers=self._threads))
+        )
 
     def _first_images(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         count = min(_DIVERGENCE_IMAGE_COUNT, len(self._loader.images))

@@ -71,7 +71,7 @@ def images(tmp_path: Path) -> ImageSet:
 
 
 def store_in(folder: Path) -> Store:
-    return Store(folder, limit_bytes=10**8, warn=lambda text: pytest.fail(text))
+    return Store(folder, limit_bytes=10**8, warn=pytest.fail)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

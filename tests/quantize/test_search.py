@@ -38,9 +38,7 @@ class Engine:
         listener(self.trial)
         warnings = ("nothing came of it",)
         trials = (self.trial,)
-        return EngineResult(
-            onnx.ModelProto(), True, self.trial, trials, 0.9, (), {}, "criterion", warnings
-        )
+        return EngineResult(onnx.ModelProto(), True, self.trial, trials, 0.9, (), {}, "criterion", warnings)
 
 
 @pytest.fixture

@@ -53,4 +53,5 @@ def _prepared(image: Image.Image) -> npt.NDArray[np.float32]:
     left, top = (resized.width - _CROP) // 2, (resized.height - _CROP) // 2
     pixels = np.asarray(resized.crop((left, top, left + _CROP, top + _CROP)))
     normalized = (pixels / 255.0 - _MEAN) / _STD
-    return normalized.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    made: npt.NDArray[np.float32] = normalized.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    return made

@@ -160,16 +160,19 @@ def run_tune(
                 baseline=baseline,
             )
             stages.count_images("verify", verification.images)
-        context = _context(
-            config,
-            source,
-            data,
-            found,
-            stages=stages,
-            command=command,
-            started_at=started_at,
-            problems=problems,
-        )
+        with stages.stage("hash the images"):
+            context = _context(
+                config,
+                source,
+                data,
+                found,
+                stages=stages,
+                command=command,
+                started_at=started_at,
+                problems=problems,
+            )
+            hashed = data.calibration.images, data.evaluation.images
+            stages.count_images("hash the images", sum(map(len, hashed)))
         return _conclude(
             verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
         )

@@ -10,32 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import mmap
 import os
 import re
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from calibration.entry import HEADER_BYTES, Array, as_bytes, packed_header, parsed, write_all
 
-Array = npt.NDArray[Any]
 Warn = Callable[[str], None]
-
-# Magic, key, numpy's name of the dtype, number of axes, four sizes, CRC-32 of the content; then CRC-32 of all
-# that. Filled up to a multiple of 64 bytes, so that the content is aligned for any instruction set.
-_FIELDS = struct.Struct("<8s32s8sI4QI")
-_CHECKSUM = struct.Struct("<I")
-_HEADER_BYTES = 128
-_MAGIC = b"QPSTORE1"
-_MAX_AXES = 4
 
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.(?P<kind>[a-z]+)")
 _FOLDER_NAME = re.compile(r"[0-9a-f]{2}")
@@ -109,7 +95,7 @@ class Store:
             return None
         finally:
             os.close(descriptor)
-        found = _parsed(content, bytes.fromhex(key))
+        found = parsed(content, bytes.fromhex(key))
         with contextlib.suppress(OSError):
             if found is None:
                 os.unlink(path)  # it can only be in the way
@@ -128,7 +114,7 @@ class Store:
         """
         if not self._writable:
             return
-        size_bytes = _HEADER_BYTES + value.nbytes
+        size_bytes = HEADER_BYTES + value.nbytes
         if not self._has_room(size_bytes, int(self.limit_bytes * limit_fraction)):
             return
         path = self._path(kind, key)
@@ -137,8 +123,8 @@ class Store:
         try:
             inside.mkdir(mode=0o700, parents=True, exist_ok=True)
             with temporary.open("xb", buffering=0) as stream:
-                _write_all(stream.fileno(), _header(key, value))
-                _write_all(stream.fileno(), _bytes(value))
+                write_all(stream.fileno(), packed_header(key, value))
+                write_all(stream.fileno(), as_bytes(value))
             os.replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -243,42 +229,3 @@ class _Entry:
     kind: str
     size_bytes: int
     used_ns: int
-
-
-def _header(key: str, value: Array) -> bytes:
-    if value.ndim > _MAX_AXES:
-        raise ValueError(f"expected at most {_MAX_AXES} axes, got {value.ndim}")
-    sizes = [*value.shape, *([0] * (_MAX_AXES - value.ndim))]
-    checksum = zlib.crc32(_bytes(value))
-    dtype = value.dtype.str.encode()
-    packed = _FIELDS.pack(_MAGIC, bytes.fromhex(key), dtype, value.ndim, *sizes, checksum)
-    return (packed + _CHECKSUM.pack(zlib.crc32(packed))).ljust(_HEADER_BYTES, b"\0")
-
-
-def _parsed(content: mmap.mmap | bytes, key: bytes) -> Array | None:
-    """The array in an entry's bytes, or None if anything about them is wrong."""
-    if len(content) < _HEADER_BYTES:
-        return None
-    packed = content[: _FIELDS.size]
-    (checksum,) = _CHECKSUM.unpack_from(content, _FIELDS.size)
-    magic, digest, dtype, axes, *sizes, of_content = _FIELDS.unpack(packed)
-    if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != key:
-        return None
-    kind = np.dtype(dtype.rstrip(b"\0").decode())
-    shape = tuple(sizes[:axes])
-    count = math.prod(shape)
-    if len(content) != _HEADER_BYTES + count * kind.itemsize:
-        return None
-    value = np.frombuffer(content, kind, count, _HEADER_BYTES)
-    return value.reshape(shape) if zlib.crc32(_bytes(value)) == of_content else None
-
-
-def _bytes(value: Array) -> memoryview:
-    return np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-
-
-def _write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """`os.write` may write less than it is given."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -134,14 +134,10 @@ def run_tune(
     with stages.stage("read and prepare the model"):
         destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
-    problems: list[str] = []
-
-    def warn(problem: str) -> None:
-        problems.append(problem)
-        stages.say(f"warning: {problem}")
-
     with stages.stage("list the images"):
-        data = load_data(config, source.signature, progress=stages.shown, store=open_store(config, warn))
+        data = load_data(
+            config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
+        )
         _announce(stages, source, data)
     baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
     with stages.stage("fp32 baseline"):
@@ -150,29 +146,11 @@ def run_tune(
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
-        with stages.stage("verify"):
-            verification = verify(
-                input_model.absolute(),
-                staged,
-                data.evaluation,
-                threads=config.thread_count,
-                probabilities=source.signature.probabilities,
-                baseline=baseline,
-            )
-            stages.count_images("verify", verification.images)
+        verification = _verified(staged, config, source, data, stages=stages, baseline=baseline)
         with stages.stage("hash the images"):
             context = _context(
-                config,
-                source,
-                data,
-                found,
-                stages=stages,
-                command=command,
-                started_at=started_at,
-                problems=problems,
+                config, source, data, found, stages=stages, command=command, started_at=started_at
             )
-            hashed = data.calibration.images, data.evaluation.images
-            stages.count_images("hash the images", sum(map(len, hashed)))
         return _conclude(
             verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
         )
@@ -207,6 +185,29 @@ def _write(
     return staged
 
 
+def _verified(
+    staged: Mapping[Format, Path],
+    config: Config,
+    source: Source,
+    data: Data,
+    *,
+    stages: Stages,
+    baseline: Baseline,
+) -> Verification:
+    """Measures the files as they were written."""
+    with stages.stage("verify"):
+        found = verify(
+            source.path.absolute(),
+            staged,
+            data.evaluation,
+            threads=config.thread_count,
+            probabilities=source.signature.probabilities,
+            baseline=baseline,
+        )
+        stages.count_images("verify", found.images)
+    return found
+
+
 def _context(
     config: Config,
     source: Source,
@@ -216,9 +217,9 @@ def _context(
     stages: Stages,
     command: Sequence[str],
     started_at: str,
-    problems: Sequence[str] = (),
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
+    stages.count_images("hash the images", len(calibration) + len(evaluation))
     return RunContext(
         criterion=config.criterion,
         command=command,
@@ -242,7 +243,7 @@ def _context(
         stage_peaks_bytes=stages.peaks_bytes,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *problems),
+        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )
 
 

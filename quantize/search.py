@@ -37,15 +37,7 @@ def search(
     ranges = RangeTable(
         extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
     )
-    confidence = config.tuning.exit_policy.abandon_confidence
-    judge = AccuracyJudge(
-        data.evaluation,
-        config.criterion,
-        threads=threads,
-        classes=source.signature.classes,
-        baseline=baseline,
-        abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
-    )
+    judge = _judge(config, source, data, baseline)
     task = Task(
         model=source.prepared,
         inventory=source.inventory,
@@ -72,6 +64,18 @@ def search(
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
     return _with_abandoned(found, judge)
+
+
+def _judge(config: Config, source: Source, data: Data, baseline: Baseline | None) -> AccuracyJudge:
+    confidence = config.tuning.exit_policy.abandon_confidence
+    return AccuracyJudge(
+        data.evaluation,
+        config.criterion,
+        threads=config.thread_count,
+        classes=source.signature.classes,
+        baseline=baseline,
+        abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
+    )
 
 
 def _with_abandoned(found: EngineResult, judge: AccuracyJudge) -> EngineResult:

@@ -19,6 +19,7 @@ class Stages:
         times_s: stage -> seconds.
         images: stage -> images that passed through, where there were any.
         peaks_bytes: stage -> the most memory that the process had taken when it ended.
+        problems: what did not work, and the run went on without.
         verbosity: "quiet" prints nothing.
     """
 
@@ -26,6 +27,7 @@ class Stages:
         self.times_s: dict[str, float] = {}
         self.images: dict[str, int] = {}
         self.peaks_bytes: dict[str, int] = {}
+        self.problems: list[str] = []
         self.verbosity = verbosity
 
     @property
@@ -46,6 +48,11 @@ class Stages:
     def count_images(self, name: str, count: int) -> None:
         """Notes that so many images passed through in a stage."""
         self.images[name] = self.images.get(name, 0) + count
+
+    def warn(self, problem: str) -> None:
+        """Says that something did not work that the run can do without, and keeps it for the report."""
+        self.problems.append(problem)
+        self.say(f"warning: {problem}")
 
     def say(self, text: str) -> None:
         """One line for a person who watches; never part of the result."""

@@ -133,6 +133,7 @@ def verify(
     models: dict[str, ort.InferenceSession | Remembered] = {**sessions}
     if baseline is not None:
         models[FP32] = baseline
+    what = "verifying the files as written"
     found = evaluate(
         models,
         batches,
@@ -140,7 +141,7 @@ def verify(
         probabilities=probabilities,
         pairs=pairs,
         workers=threads,
-        description="verifying the files as written",
+        description=what,
     )
     image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
     classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])

@@ -15,7 +15,7 @@ from quantize.config import Config, DataSource
 from quantize.config.data import Dataloader
 from quantize.errors import InputError
 from quantize.model import Signature
-from quantize.selection import read_images, select_images, shortage
+from quantize.selection import Selection, read_images, select_images, shortage
 
 # Measured with MobileNetV2 in single-threaded sessions: images per second are within 3 % of each other from 2
 # to 10 images a call, 5 to 10 % lower with 1 and with 20; memory grows with it.
@@ -30,11 +30,13 @@ class Data:
 
     Attributes:
         calibration, evaluation: what ranges are measured on, and what accuracy is measured on.
+        judging: what chooses between refined variants, in neither of the two; None without refinement.
         overlap_images: how many images are in both.
         warnings: what a reader of the report should know about them.
     """
 
     calibration: DataLoader
+    judging: DataLoader | None
     evaluation: DataLoader
     overlap_images: int
     warnings: tuple[str, ...]
@@ -51,14 +53,22 @@ def load_data(config: Config, signature: Signature, *, progress: bool, store: St
     make = _LoaderMaker(config, signature, store)
     return Data(
         make(selected.calibration, config.calibration_data(), "measuring ranges", progress=progress),
+        None
+        if selected.judging is None
+        else make(selected.judging, config.calibration_data(), "selection images", progress=False),
         make.pieces(selected.evaluation, config.evaluation_data(), "evaluating", progress=progress),
         selected.overlap_images,
         (
-            *shortage("calibration", len(selected.calibration), config.calibration_count),
+            *shortage("calibration", _calibration_images(selected), config.calibration_count),
             *selected.warnings,
             *_unused_batch_sizes(signature, *sections),
         ),
     )
+
+
+def _calibration_images(selected: Selection) -> int:
+    """Images that calibration got, those that it holds back for choosing included."""
+    return len(selected.calibration) + (0 if selected.judging is None else len(selected.judging))
 
 
 def evaluation_loader(

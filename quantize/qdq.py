@@ -9,7 +9,7 @@ for a degenerate one, quantizes the scores, and leaves Add in fp32 in this form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from quantize.operators import Inventory, Operator, clip_bounds
 from quantize.placement import Placement, place
 from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
-from quantize.weights import FloatArray, quantize_parameters
+from quantize.weights import FloatArray, Parameters, quantize_parameters
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,13 @@ class Plan:
     Attributes:
         operators: names of the integer operators -> whether their weights get one scale per output channel.
         scales: tensor name -> its scale and zero point; tensors of integer operators must have one.
+        parameters: operator name -> its integers, where they are more than the fp32 weights rounded to the
+            nearest.
     """
 
     operators: Mapping[str, bool]
     scales: Mapping[str, ActivationScale]
+    parameters: Mapping[str, Parameters] = field(default_factory=dict)
 
 
 def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: Target) -> onnx.ModelProto:
@@ -50,10 +53,45 @@ def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: 
     if unknown:
         raise EngineError(f"operator {unknown[0]!r} cannot be an integer operator of this model")
     placement = place(model.graph, inventory, chosen)
-    missing = sorted(placement.quantized - placement.tied.keys() - plan.scales.keys())
+    scales = _settled(GraphIndex(model.graph), chosen, placement, plan.scales)
+    return _Writer(model, plan, target, chosen, placement, scales).write()
+
+
+def settled_scales(
+    model: onnx.ModelProto,
+    inventory: Inventory,
+    operators: Iterable[str],
+    scales: Mapping[str, ActivationScale],
+) -> dict[str, ActivationScale]:
+    """The scale that each quantized tensor gets when these operators are integers.
+
+    Tensors that only data movement lies between share one, and none reaches beyond the Relu or Clip that its
+    saturation stands for.
+
+    Raises:
+        EngineError: a tensor of an integer operator has no scale.
+    """
+    chosen = {name: inventory.by_name()[name] for name in operators}
+    return _settled(GraphIndex(model.graph), chosen, place(model.graph, inventory, chosen), scales)
+
+
+def _settled(
+    index: GraphIndex,
+    chosen: Mapping[str, Operator],
+    placement: Placement,
+    scales: Mapping[str, ActivationScale],
+) -> dict[str, ActivationScale]:
+    missing = sorted(placement.quantized - placement.tied.keys() - scales.keys())
     if missing:
         raise EngineError(f"no range was measured for tensor {missing[0]!r} ({len(missing)} in all)")
-    return _Writer(model, plan, target, chosen, placement).write()
+    by_name = {node.name: node for node in index.graph.node}
+    activations = {o.output: by_name[o.activation] for o in chosen.values() if o.activation is not None}
+    settled = {}
+    for tensor in placement.quantized:
+        source = placement.tied.get(tensor, tensor)
+        bounds = clip_bounds(activations[source], index) if source in activations else None
+        settled[tensor] = scales[source] if bounds is None else scales[source].within(*bounds)
+    return settled
 
 
 @dataclass
@@ -65,6 +103,7 @@ class _Writer:
     target: Target
     chosen: Mapping[str, Operator]
     placement: Placement
+    scales: Mapping[str, ActivationScale]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -73,17 +112,11 @@ class _Writer:
         self.index = GraphIndex(self.model.graph)
         self.taken = tensor_names(self.model.graph)
         self.node_names = {node.name for node in self.model.graph.node}
-        by_name = {node.name: node for node in self.model.graph.node}
-        self.activations = {
-            operator.output: by_name[operator.activation]
-            for operator in self.chosen.values()
-            if operator.activation is not None
-        }
 
     def write(self) -> onnx.ModelProto:
         for value in self.model.graph.input:
             self._pair(value.name)
-        absorbed = {node.name for node in self.activations.values()}
+        absorbed = {operator.activation for operator in self.chosen.values()}
         for node in self.model.graph.node:
             if node.name in absorbed:
                 continue
@@ -120,17 +153,9 @@ class _Writer:
         """The name under which an integer operator's float result is written, before its Q/DQ pair."""
         return self._name(f"{tensor}_raw") if tensor in self.index.outputs else tensor
 
-    def _scale(self, tensor: str) -> ActivationScale:
-        """The scale of a quantized tensor; it never reaches beyond the Relu or Clip that it stands for."""
-        source = self.placement.tied.get(tensor, tensor)
-        entry = self.plan.scales[source]
-        activation = self.activations.get(source)
-        bounds = None if activation is None else clip_bounds(activation, self.index)
-        return entry if bounds is None else entry.within(*bounds)
-
     def _scale_names(self, tensor: str) -> list[str]:
         source = self.placement.tied.get(tensor, tensor)
-        entry = self._scale(tensor)
+        entry = self.scales[tensor]
         return [
             self._constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
             self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=np.uint8)),
@@ -195,17 +220,19 @@ class _Writer:
         """Replaces the weights and the bias of `copy` by dequantized integers."""
         if node.op_type == "Gemm":
             _drop_attributes(copy, {"alpha", "beta"})  # they are multiplied into the integers
-        found = quantize_parameters(
+        found = self.plan.parameters.get(node.name) or quantize_parameters(
             node,
             self.index,
-            data_scale=self._scale(node.input[0]).scale,
+            data_scale=self.scales[node.input[0]].scale,
             limit=self.target.weight_limit(depthwise=operator.depthwise),
             per_channel=self.plan.operators[node.name],
         )
         copy.input[1] = self._dequantize(f"{node.name}_weight", found.weights, found.scale, found.axis)
         if found.bias is not None:
             bias_axis = None if found.axis is None else 0
-            copy.input[2] = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
+            bias = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
+            del copy.input[2:]
+            copy.input.append(bias)
 
     def _dequantize(
         self, name: str, integers: np.ndarray[Any, Any], scale: FloatArray, axis: int | None

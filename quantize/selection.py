@@ -9,18 +9,27 @@ from calibration.split import split
 from quantize.config import Config, DataSource
 from quantize.errors import InputError
 
+# Of the images that could also be judged on, at most one in so many chooses between variants.
+_JUDGING_SHARE = 4
+
+# With fewer, the choice would be a matter of luck.
+_FEWEST_JUDGING = 8
+
 
 @dataclass(frozen=True)
 class Selection:
-    """The images of both sides.
+    """The images of all sides.
 
     Attributes:
         calibration, evaluation: what ranges are measured on, and what accuracy is measured on.
+        judging: what chooses between variants of the integer model, in neither of the two; None where nothing
+            has to be chosen.
         overlap_images: how many images are in both; 0 unless the configuration allows it.
         warnings: what a reader of the accuracy should know about the evaluation images.
     """
 
     calibration: ImageSet
+    judging: ImageSet | None
     evaluation: ImageSet
     overlap_images: int
     warnings: tuple[str, ...]
@@ -31,7 +40,9 @@ def select_images(config: Config) -> Selection:
 
     When both sides name the same images, they share them out: a seeded split. When they name different ones,
     the calibration images are a seeded choice of theirs, and the files among the others that they are, links
-    followed, are left out of the judging.
+    followed, are left out of the judging. The images that choose between variants come from where the
+    calibration images come from, and are at most a quarter of what those leave; where that is hardly any, a
+    quarter of the calibration images is held back for it.
 
     Raises:
         InputError: a path, a list or a label is wrong, or too few images are there.
@@ -40,13 +51,20 @@ def select_images(config: Config) -> Selection:
     overlapping = config.quantization.calibration.allow_overlap
     if _same_images(calibration, evaluation) and not overlapping:
         both = read_images(calibration)
-        halves = split(both, config.calibration_count, config.evaluation_count, config.seed)
-        return Selection(halves.calibration, halves.evaluation, 0, ())
-    chosen = _limited(read_images(calibration), config.calibration_count, config.seed)
+        wanted = config.evaluation_count
+        spare = len(both) - config.calibration_count - (wanted or 0)
+        extra = _judging_count(config, spare if wanted is not None else spare // _JUDGING_SHARE)
+        halves = split(both, config.calibration_count + extra, wanted, config.seed)
+        learnt, judging = _held_back(halves.calibration, extra, config)
+        return Selection(learnt, judging, halves.evaluation, 0, ())
+    source = read_images(calibration)
+    extra = _judging_count(config, len(source) - config.calibration_count)
+    used = _limited(source, config.calibration_count + extra, config.seed)
+    chosen, judging = _held_back(used, extra, config)
     there = read_images(evaluation)
-    free = there if overlapping else _others(there, chosen)
+    free = there if overlapping else _others(there, used)
     judged = _limited(free, config.evaluation_count, config.seed)
-    overlap = chosen.overlap(judged) if overlapping else 0
+    overlap = used.overlap(judged) if overlapping else 0
     warnings = [
         *_left_out(len(there) - len(free)),
         *shortage("evaluation", len(judged), config.evaluation_count),
@@ -55,7 +73,22 @@ def select_images(config: Config) -> Selection:
         warnings.append(
             f"{overlap} of {len(judged)} evaluation images were calibrated on too, which flatters accuracy"
         )
-    return Selection(chosen, judged, overlap, tuple(warnings))
+    return Selection(chosen, judging, judged, overlap, tuple(warnings))
+
+
+def _judging_count(config: Config, spare: int) -> int:
+    """How many images beyond those for calibration choose between variants; 0 where too few are there."""
+    count = min(config.selection_count, max(spare, 0))
+    return count if count >= min(_FEWEST_JUDGING, config.selection_count) else 0
+
+
+def _held_back(used: ImageSet, extra: int, config: Config) -> tuple[ImageSet, ImageSet | None]:
+    """The images to calibrate on, and those that choose between variants."""
+    count = extra or min(len(used) // _JUDGING_SHARE, config.selection_count)
+    if not count:
+        return used, None
+    halves = split(used, len(used) - count, None, config.seed)
+    return halves.calibration, halves.evaluation
 
 
 def read_images(source: DataSource) -> ImageSet:

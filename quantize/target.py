@@ -28,12 +28,14 @@ class Target:
         dense_weight_bits: bits of signed weights in operators that sum over input channels.
         depthwise_weight_bits: bits of signed weights in depthwise convolutions.
         integer_operators: operator types that have an integer kernel.
+        pair_saturation: whether dense products are added in neighbouring pairs in int16, with saturation.
     """
 
     name: str
     dense_weight_bits: int
     depthwise_weight_bits: int
     integer_operators: frozenset[str]
+    pair_saturation: bool
 
     def weight_limit(self, *, depthwise: bool) -> int:
         """The largest magnitude of a weight: 64 for 7 bits, 127 for 8.
@@ -53,4 +55,5 @@ PORTABLE = Target(
     dense_weight_bits=7,
     depthwise_weight_bits=8,
     integer_operators=WEIGHTED_OPERATORS | _ARITHMETIC | MOVEMENT_OPERATORS,
+    pair_saturation=True,
 )

@@ -60,19 +60,32 @@ def quantize_parameters(
     Raises:
         EngineError: the weights or the bias are not constant.
     """
-    weights, bias = _float_parameters(node, index)
+    weights, bias = float_parameters(node, index)
     channel_axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
     axis = channel_axis if per_channel else None
-    # A bias scale that float32 cannot hold would make any bias zero or infinite.
-    least = np.full(weights.shape[channel_axis], _TINY / data_scale)
-    if bias is not None:
-        least = np.maximum(least, np.abs(bias.astype(np.float64)) / data_scale / _BIAS_LIMIT)
+    least = least_scales(bias, data_scale, weights.shape[channel_axis])
     integers, scale = quantize_weights(weights, limit, axis, least if per_channel else least.max())
     bias_scale = np.float32(data_scale) * scale
     if bias is None:
         return Parameters(integers, scale, axis, None, bias_scale)
+    return Parameters(integers, scale, axis, round_bias(bias, bias_scale), bias_scale)
+
+
+def round_bias(bias: np.ndarray[Any, Any], bias_scale: FloatArray) -> Int32Array:
+    """`int32 bias = round(bias / bias scale)`, within half of int32's range."""
     rounded = np.clip(np.rint(bias / bias_scale.astype(np.float64)), -_BIAS_LIMIT, _BIAS_LIMIT)
-    return Parameters(integers, scale, axis, rounded.astype(np.int32), bias_scale)
+    return rounded.astype(np.int32)
+
+
+def least_scales(bias: FloatArray | None, data_scale: float, channels: int) -> np.ndarray[Any, Any]:
+    """The least scale of each output channel's weights for which its bias fits, float64 [channels].
+
+    A bias scale that float32 cannot hold would make any bias zero or infinite.
+    """
+    least = np.full(channels, _TINY / data_scale)
+    if bias is not None:
+        least = np.maximum(least, np.abs(bias.astype(np.float64)) / data_scale / _BIAS_LIMIT)
+    return least
 
 
 def quantize_weights(
@@ -101,8 +114,12 @@ def quantize_weights(
     return np.clip(rounded, -limit, limit).astype(np.int8), scale
 
 
-def _float_parameters(node: onnx.NodeProto, index: GraphIndex) -> tuple[FloatArray, FloatArray | None]:
-    """Weights, and the bias as [channels] or None, in float32."""
+def float_parameters(node: onnx.NodeProto, index: GraphIndex) -> tuple[FloatArray, FloatArray | None]:
+    """Weights, and the bias as [channels] or None, in float32; Gemm's factors are multiplied in.
+
+    Raises:
+        EngineError: the weights or the bias are not constant.
+    """
     weights = index.array(node.input[1])
     has_bias = len(node.input) > 2 and bool(node.input[2])
     bias = index.array(node.input[2]) if has_bias else None

@@ -33,6 +33,7 @@ PERFORMANCE, ACCURACY = "performance", "accuracy"
 
 _FILES = "files"
 _IMAGES = "images"
+_REFINEMENT = "refinement of the integer model"
 _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
 _SPEED = "speed"
@@ -134,6 +135,32 @@ _IMAGE_FLAGS = (
         field="quantization.calibration.allow_overlap",
     ),
     _number("batch_size", _IMAGES, "images per inference (default: 1)", COMMANDS, None),
+)
+
+_REFINE_FLAGS = (
+    Flag(
+        name="refine",
+        group=_REFINEMENT,
+        help="none, fast (one rule for ranges) or full (the best of several) (default: full)",
+        parse=one_of("none", "fast", "full"),
+        metavar="EFFORT",
+        field="refine.effort",
+    ),
+    _number(
+        name="selection_samples",
+        group=_REFINEMENT,
+        help="images that choose between variants, used for nothing else (default: 50)",
+        commands=COMMANDS,
+        field="refine.selection_samples",
+    ),
+    Flag(
+        name="ranges",
+        group=_REFINEMENT,
+        help="rule for activation ranges (default: auto, by the effect on the scores)",
+        parse=text,
+        metavar="RULE",
+        field="refine.ranges",
+    ),
 )
 
 _ACCURACY_FLAGS = (
@@ -270,6 +297,7 @@ _RUN_FLAGS = (
 FLAGS: tuple[Flag, ...] = (
     *_FILE_FLAGS,
     *_IMAGE_FLAGS,
+    *_REFINE_FLAGS,
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,
     *_SPEED_FLAGS,

@@ -27,7 +27,9 @@ __all__ = ["parse"]
 _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
 
 # They choose the images that accuracy is measured on; speed is measured on the first ones.
-_CHOICE_FLAGS = frozenset({"calibration_samples", "eval_samples", "allow_overlap", "seed"})
+_CHOICE_FLAGS = frozenset(
+    {"calibration_samples", "selection_samples", "eval_samples", "allow_overlap", "seed"}
+)
 
 # They say what is kept of the images that accuracy is measured on; the few for speed are not worth it.
 _CACHE_FLAGS = frozenset({"cache_dir", "cache_size", "cache_by_content", "no_cache"})

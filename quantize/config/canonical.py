@@ -45,6 +45,7 @@ def to_json(config: Resolved) -> str:
             "tolerance": config.criterion.tolerance,
             "metric": config.criterion.metric,
         },
+        "refine": config.refine,
         "allowed": {
             "model_wise": config.quantization.model_wise,
             "optype_wise": config.quantization.optype_wise,

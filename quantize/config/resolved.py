@@ -8,6 +8,7 @@ from typing import Literal
 
 from quantize.config.machine import available_cores
 from quantize.config.operators import Restrictions, forced_patterns, means, restrictions, unmatched_patterns
+from quantize.config.refine import Refine
 from quantize.config.schema import Settings
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
@@ -22,7 +23,8 @@ Format = Literal["QOperator", "QDQ"]
 class Resolved:
     """Validated sections, and the values that the pipeline takes from them.
 
-    The sections `model`, `quantization`, `evaluation` and `tuning` are as written, with defaults filled in.
+    The sections `model`, `quantization`, `evaluation`, `refine` and `tuning` are as written, with defaults
+    filled in.
 
     Attributes:
         settings: the validated sections.
@@ -44,6 +46,11 @@ class Resolved:
     def evaluation(self) -> Evaluation:
         """Section `evaluation`."""
         return self.settings.evaluation
+
+    @property
+    def refine(self) -> Refine:
+        """Section `refine`."""
+        return self.settings.refine
 
     @property
     def tuning(self) -> Tuning:
@@ -82,6 +89,11 @@ class Resolved:
         layout = self.evaluation.performance.configs
         given = layout.intra_num_of_threads or layout.cores_per_instance
         return given or max(1, self.thread_count // layout.num_of_instance)
+
+    @property
+    def selection_count(self) -> int:
+        """Images that choose between refined variants; 0 where nothing is refined."""
+        return 0 if self.refine.effort == "none" else self.refine.selection_samples
 
     @property
     def seed(self) -> int:

@@ -20,7 +20,9 @@ _FOLLOWED: Mapping[str, Mapping[str, frozenset[str]]] = {
         "dtype": frozenset({"uint8", "fp32"}),
         "scheme": frozenset({"asym"}),
         "granularity": frozenset({"per_tensor"}),
-        "algorithm": frozenset({"minmax", "kl", "percentile", "mse", "quantile"}),
+        "algorithm": frozenset(
+            {"auto", "quantile", "median", "mean", "quantile90", "minmax", "mse", "percentile", "kl"}
+        ),
     },
     "weight": {
         "dtype": frozenset({"int8", "fp32"}),

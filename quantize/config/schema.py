@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from quantize.config.cache import Cache
 from quantize.config.fields import Positive, Section
+from quantize.config.refine import Refine
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
 
@@ -22,6 +23,7 @@ class Settings(Section):
     model: Model = Field(default_factory=Model, description="Which model. Default: QOperator first.")
     quantization: Quantization = Field(default_factory=Quantization, description="How it is quantized.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
+    refine: Refine = Field(default_factory=Refine, description="How it is improved (ours). Default: full.")
     tuning: Tuning = Field(default_factory=Tuning, description="How the search goes.")
     threads: Positive | None = Field(
         default=None,

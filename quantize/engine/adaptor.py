@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -20,11 +21,27 @@ from quantize.engine.types import Task
 from quantize.operators import Operator
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import RULES
+from quantize.refine import AUTO, RefineReport
 
 # Tuning configuration of one operator, as the engine's `OpTuningConfig.get_state` gives it.
 OperatorState = dict[str, dict[str, Any]]
 
 _FP32 = {"weight": {"dtype": "fp32"}, "activation": {"dtype": "fp32"}}
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a tuning configuration asks for.
+
+    Attributes:
+        operators: integer operators -> whether their weights get one scale per output channel.
+        rule_of: activation tensor that needs a scale -> rule for its range.
+        rules: the rules, most frequent first.
+    """
+
+    operators: Mapping[str, bool]
+    rule_of: Mapping[str, str]
+    rules: tuple[str, ...]
 
 
 class DeadlineReached(Exception):
@@ -38,6 +55,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         task: the model and its ranges.
         last_plan: what the last call of `quantize` wrote.
         last_rules: range rules of that plan, most frequent first.
+        last_refinement: what refining that plan did; None where there is no refiner.
         quantized_at_s: when, on `time.monotonic`, the last call of `quantize` began.
         deadline_s: `time.monotonic` value after which no further model is written; None is never.
     """
@@ -49,6 +67,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         super().__init__(framework_specific_info)
         self.last_plan: Plan | None = None
         self.last_rules: tuple[str, ...] = ()
+        self.last_refinement: RefineReport | None = None
         self.quantized_at_s = time.monotonic()
 
     def _pre_optimize(self, model: Any, level: int = 1) -> None:
@@ -60,7 +79,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         self._pre_optimize(model)
         op_wise: OrderedDict[tuple[str, str], Any] = OrderedDict()
         for operator in self.task.inventory.quantizable:
-            op_wise[operator.name, operator.op_type] = [_capability(operator), _FP32]
+            op_wise[operator.name, operator.op_type] = [_capability(operator, self._rules()), _FP32]
         type_wise = {op_type: entries for (_, op_type), entries in op_wise.items()}
         recipes: dict[str, list[Any]] = {
             "first_conv_or_matmul_quantization": [],
@@ -76,14 +95,27 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
             DeadlineReached: the tuning time is up.
         """
         self.quantized_at_s = time.monotonic()
-        self.last_plan, self.last_rules = self.plan(tune_cfg["op"])
+        self._check_deadline()
+        choice = self._choose(tune_cfg["op"])
+        self.last_rules = choice.rules
+        if self.task.refiner is None:
+            self.last_plan = self._plain(choice)
+        else:
+            draft, report = self.task.refiner.refine(choice.operators, choice.rule_of)
+            self.last_plan, self.last_refinement = draft.plan(), report
+            self.last_rules = tuple(dict.fromkeys(report.rule if r == AUTO else r for r in choice.rules))
         wrapped = ONNXModel(self.write(self.last_plan))
         wrapped.q_config = {}
         return wrapped
 
     def divergence(self, states: Mapping[tuple[str, str], OperatorState]) -> float:
         """How far the model of these operator states is from fp32, in nats; raises `DeadlineReached`."""
-        return self.task.divergence(self.write(self.plan(states)[0]))
+        self._check_deadline()
+        choice = self._choose(states)
+        if self.task.refiner is None:
+            return self.task.divergence(self.write(self._plain(choice)))
+        draft = self.task.refiner.without_rework(choice.operators, choice.rule_of)
+        return self.task.divergence(self.write(draft.plan()))
 
     def _get_mse_order(
         self,
@@ -104,12 +136,23 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         }
 
     def write(self, plan: Plan) -> onnx.ModelProto:
-        """The QDQ model of a plan; raises `DeadlineReached` when the tuning time is up."""
-        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
-            raise DeadlineReached
+        """The QDQ model of a plan."""
         return write_qdq(self.task.model, self.task.inventory, plan, self.task.target)
 
-    def plan(self, states: Mapping[tuple[str, str], OperatorState]) -> tuple[Plan, tuple[str, ...]]:
+    def _rules(self) -> tuple[str, ...]:
+        return RULES if self.task.refiner is None else (AUTO, *RULES)
+
+    def _check_deadline(self) -> None:
+        """Raises `DeadlineReached` when the tuning time is up."""
+        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+            raise DeadlineReached
+
+    def _plain(self, choice: _Choice) -> Plan:
+        """The measured ranges, and weights rounded to the nearest."""
+        scales = {tensor: self.task.ranges.scale(tensor, rule) for tensor, rule in choice.rule_of.items()}
+        return Plan(choice.operators, scales)
+
+    def _choose(self, states: Mapping[tuple[str, str], OperatorState]) -> _Choice:
         """A tensor's range follows the rule of the operator that makes it, else of its first reader."""
         chosen: dict[str, bool] = {}
         rule_of: dict[str, str] = {}
@@ -130,11 +173,11 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
             if operator.name in chosen
             for tensor in operator.tensors
         }
-        scales = {tensor: self.task.ranges.scale(tensor, rule_of[tensor]) for tensor in sorted(needed)}
-        return Plan(chosen, scales), tuple(rule for rule, _ in used.most_common())
+        rules = tuple(rule for rule, _ in used.most_common())
+        return _Choice(chosen, {tensor: rule_of[tensor] for tensor in sorted(needed)}, rules)
 
 
-def _capability(operator: Operator) -> dict[str, Any]:
+def _capability(operator: Operator, rules: Sequence[str]) -> dict[str, Any]:
     """The options of one integer operator: always uint8 activations and int8 weights, whatever the host."""
     granularity = ["per_channel", "per_tensor"] if operator.weighted else ["per_channel"]
     return {
@@ -143,7 +186,7 @@ def _capability(operator: Operator) -> dict[str, Any]:
             "dtype": ["uint8"],
             "scheme": ["asym"],
             "granularity": ["per_tensor"],
-            "algorithm": list(RULES),
+            "algorithm": list(rules),
             "quant_mode": "static",
         },
     }

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from quantize.ranges import RULES
+from quantize.refine import AUTO
 
 Restrictions = Mapping[str, Any]
 
@@ -22,7 +23,7 @@ _OFFERED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "dtype": ("uint8", "fp32"),
         "scheme": ("asym",),
         "granularity": ("per_tensor",),
-        "algorithm": RULES,
+        "algorithm": (AUTO, *RULES),
         "quant_mode": ("static",),
     },
     "weight": {

@@ -19,9 +19,13 @@ from quantize.engine.adaptor import RefinedAdaptor
 from quantize.engine.types import Trial, TrialListener
 from quantize.files import atomic_write_bytes
 from quantize.model import serialize
-from quantize.ranges import EXTREME_RULES, HISTOGRAM_RULES
+from quantize.ranges import HISTOGRAM_RULES
+from quantize.refine import AUTO
 
 _ALGORITHM = ("activation", "algorithm")
+
+# The rules for which the images' extremes suffice; the others of their kind lie between these two.
+_TRIED_RULES = ("quantile", "minmax")
 
 
 class Recorder:
@@ -120,6 +124,7 @@ class _Recorded:
             per_channel=all(plan.operators.get(o.name, True) for o in operators if o.weighted),
             fp32_operators=left,
             duration_s=time.monotonic() - self.adaptor.quantized_at_s,
+            refinement=self.adaptor.last_refinement,
         )
 
 
@@ -142,7 +147,7 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         _, _, initial = self.initial_tuning_cfg()
         initial["calib_sampling_size"] = self.calib_sampling_size_lst[0]
         best, best_accuracy = initial, -1.0
-        for group in (EXTREME_RULES, HISTOGRAM_RULES):
+        for group in ((AUTO,), _TRIED_RULES, HISTOGRAM_RULES):
             for candidate in self._ranked(
                 [self._with_rule(initial, rule) for rule in group if self._offers(rule)]
             ):

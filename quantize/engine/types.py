@@ -13,6 +13,7 @@ from quantize.criterion import Criterion
 from quantize.errors import InputError
 from quantize.operators import FloatOperator, Inventory
 from quantize.ranges import RangeTable
+from quantize.refine import Refiner, RefineReport
 from quantize.target import Target
 
 # Accuracy of a model on the evaluation images, a fraction; called once for fp32 and once a trial.
@@ -83,6 +84,7 @@ class Task:
         target: the deployment's kernels.
         loader: calibration images, for strategies that run them themselves.
         judge, divergence: see their types.
+        refiner: improves every trial's model before it is judged; None leaves it as the engine has it.
         progress: show progress bars.
     """
 
@@ -93,6 +95,7 @@ class Task:
     loader: CalibrationLoader
     judge: Judge
     divergence: Divergence
+    refiner: Refiner | None = None
     progress: bool = False
 
 
@@ -110,6 +113,7 @@ class Trial:
         per_channel: whether all its weights have one scale per output channel.
         fp32_operators: names of the quantizable operators that it left in fp32.
         duration_s: wall time of quantizing and judging, in seconds.
+        refinement: what refining its model did; None where it was not refined.
         abandoned_after_images: where judging stopped because the criterion could no longer be met; `accuracy`
             is then an estimate. None: it was judged on all images.
     """
@@ -122,6 +126,7 @@ class Trial:
     per_channel: bool
     fp32_operators: tuple[str, ...]
     duration_s: float
+    refinement: RefineReport | None = None
     abandoned_after_images: int | None = None
 
     @property
@@ -134,7 +139,8 @@ class Trial:
         """The trial in a few words."""
         fallback = f", {len(self.fp32_operators)} in fp32" if self.fp32_operators else ""
         granularity = "" if self.per_channel else ", per-tensor weights"
-        return f"ranges {self.activation_algorithm}{granularity}{fallback}"
+        refined = ", refined" if self.refinement is not None else ""
+        return f"ranges {self.activation_algorithm}{refined}{granularity}{fallback}"
 
 
 @dataclass(frozen=True)

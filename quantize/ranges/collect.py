@@ -9,6 +9,7 @@ inside an operator are therefore added in the same order whatever the number of 
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,7 +80,7 @@ def collect_extremes(
     if not tensors:
         return Extremes({}, {})
 
-    def extremes(values: Mapping[str, Array]) -> list[tuple[float, float]]:
+    def extremes(values: Mapping[str, Array], _: int) -> list[tuple[float, float]]:
         found = [(float(values[name].min()), float(values[name].max())) for name in tensors]
         for name, pair in zip(tensors, found, strict=True):
             if not np.all(np.isfinite(pair)):
@@ -89,7 +90,7 @@ def collect_extremes(
                 )
         return found
 
-    table = np.array(list(_each_image(model, tensors, batches, extremes, threads)), dtype=np.float32)
+    table = np.array(list(each_image(model, tensors, batches, extremes, threads)), dtype=np.float32)
     if table.size == 0:
         raise EngineError("no calibration image reached the engine")
     lows = {name: table[:, position, 0] for position, name in enumerate(tensors)}
@@ -105,11 +106,11 @@ def collect_histograms(
     if not tensors:
         return Histograms({})
 
-    def histogram(values: Mapping[str, Array]) -> list[Counts]:
+    def histogram(values: Mapping[str, Array], _: int) -> list[Counts]:
         return [_count(values[name], *extremes.bounds(name)) for name in tensors]
 
     totals = {name: np.zeros(BIN_COUNT, dtype=np.int64) for name in tensors}
-    for counts in _each_image(model, tensors, batches, histogram, threads):
+    for counts in each_image(model, tensors, batches, histogram, threads):
         for name, one in zip(tensors, counts, strict=True):
             totals[name] += one
     return Histograms(totals)
@@ -124,41 +125,51 @@ def _count(values: Array, low: float, high: float) -> Counts:
     return np.bincount(bins, minlength=BIN_COUNT)
 
 
-def _each_image(
+def each_image(
     model: onnx.ModelProto,
     tensors: Sequence[str],
     batches: Batches,
-    reduce: Callable[[Mapping[str, Array]], Result],
+    reduce: Callable[[Mapping[str, Array], int], Result],
     threads: int,
 ) -> Iterator[Result]:
-    """Yields `reduce` of every image's activations, in order; those of a few images exist at once."""
+    """Yields `reduce` of every image's activations, in order; those of a few images exist at once.
+
+    Args:
+        model: a prepared fp32 model with one input.
+        tensors: names of tensors of its graph, inputs included.
+        batches: (float32 [N, ...], anything) pairs.
+        reduce: makes something small of tensor name -> values (of one image, or of as many copies of it as
+            the model's batch has) and the number of the image.
+        threads: images under way at once.
+    """
     augmented, input_name = _with_outputs(model, tensors)
     session = make_session(augmented, threads=1)
     names = [value.name for value in session.get_outputs()]
 
-    def run(image: Array) -> Result:
+    def run(image: Array, number: int) -> Result:
         values = dict(
             zip(names, run_session(session, names, {input_name: image}, model="fp32 model"), strict=True)
         )
-        return reduce({**values, input_name: image})
+        return reduce({**values, input_name: image}, number)
 
     under_way: deque[Future[Result]] = deque()
+    numbers = itertools.count()
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="calibrate") as pool:
-        for images, _ in batches:
-            for image in _model_batches(images, model):
-                under_way.append(pool.submit(run, image))
-                if len(under_way) > threads:
-                    yield under_way.popleft().result()
+        for image in each_alone(batches, model):
+            under_way.append(pool.submit(run, image, next(numbers)))
+            if len(under_way) > threads:
+                yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
-def _model_batches(images: Array, model: onnx.ModelProto) -> Iterator[Array]:
+def each_alone(batches: Batches, model: onnx.ModelProto) -> Iterator[Array]:
     """Single images as the model takes them: a model of fixed batch size gets the same image that often."""
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     repeat = max(dim.dim_value, 1)
-    for position in range(len(images)):
-        yield np.repeat(images[position : position + 1], repeat, axis=0)
+    for images, _ in batches:
+        for position in range(len(images)):
+            yield np.repeat(images[position : position + 1], repeat, axis=0)
 
 
 def _with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[onnx.ModelProto, str]:

@@ -11,6 +11,8 @@ from benchmarks import compare, contenders
 from benchmarks.contenders import Contender
 from calibration.digits import load_strokes, render_digit
 
+FLAGS = "--quant_format=QDQ --refine=none"
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,16 +49,16 @@ def test_ours_cold_and_warm(
         f"--labels={digits / 'val.txt'}",
         f"--config={digits / 'config.yaml'}",
         *("--repeats=1", "--rounds=1", f"--out={tmp_path}", f"--scratch={tmp_path}"),
-        *("--flags=--quant_format=QDQ", "--only=ours --quant_format=QDQ, cold"),
-        "--only=ours --quant_format=QDQ, warm",
+        *(f"--flags={FLAGS}", f"--only=ours {FLAGS}, cold"),
+        f"--only=ours {FLAGS}, warm",
     ]
     assert compare.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "ours --quant_format=QDQ, cold" in out and "90 images" in out
+    assert f"ours {FLAGS}, cold" in out and "90 images" in out
     results = json.loads((tmp_path / "results.json").read_text())
-    (cold,), (warm,) = (results["runs"][f"ours --quant_format=QDQ, {kind}"] for kind in ("cold", "warm"))
+    (cold,), (warm,) = (results["runs"][f"ours {FLAGS}, {kind}"] for kind in ("cold", "warm"))
     assert (cold["images_decoded"], warm["images_decoded"]) == (120, 0)
-    quality = results["quality"]["ours --quant_format=QDQ, cold, QDQ"]
+    quality = results["quality"][f"ours {FLAGS}, cold, QDQ"]
     assert quality["images"] == 90
     assert 0.5 < quality["agreement_fraction"] <= 1
     assert quality["integer_operators"] > 0

@@ -34,6 +34,7 @@ def tune(digits: DigitsDataset, tmp_path: Path) -> Tune:
         "quantization.calibration.sampling_size": CALIBRATION,
         "evaluation.accuracy.sampling_size": EVALUATION,
         "cache.dir": tmp_path / "cache",
+        "refine.effort": "none",
     }
 
     def run(name: str, **changes: object) -> TuningResult:
@@ -125,6 +126,10 @@ def test_the_example_leaves_nothing_in_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
-    few = {"quantization.calibration.sampling_size": 10, "evaluation.accuracy.sampling_size": 20}
+    few = {
+        "quantization.calibration.sampling_size": 10,
+        "evaluation.accuracy.sampling_size": 20,
+        "refine.effort": "none",
+    }
     run_demo(tmp_path / "out", few, verbosity="quiet")
     assert not (tmp_path / "users").exists()

@@ -1,0 +1,31 @@
+"""How much refinement is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Effort = Literal["none", "fast", "full"]
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """Settings of the refinement.
+
+    Attributes:
+        effort: none leaves the engine's model as it is; fast chooses one rule for ranges on plain integer
+            models; full carries the best three through all passes, and tries dense equalization.
+        ranges: a rule for activation ranges, or "auto".
+        equalize, weights, biases, gain: which passes run.
+        seed: of the sampled positions.
+    """
+
+    effort: Effort = "full"
+    ranges: str = AUTO
+    equalize: bool = True
+    weights: bool = True
+    biases: bool = True
+    gain: bool = True
+    seed: int = 0

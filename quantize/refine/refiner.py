@@ -1,0 +1,189 @@
+"""Refines integer models of one network: measures once, tries what the effort allows, keeps what helps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from quantize.ranges import RangeTable
+from quantize.refine.equalize import Channels, find_channels
+from quantize.refine.judge import Judge, Score
+from quantize.refine.network import Draft, Network
+from quantize.refine.observe import Observations, Watched, observe
+from quantize.refine.options import AUTO, RefineOptions
+from quantize.refine.passes import Material, run_passes
+from quantize.refine.ranges import FAST_RULES, FULL_RULES, draft_with
+from quantize.refine.report import PassReport, RefineReport
+from quantize.refine.weights import WeightCache, rounded_weights
+
+Floats = npt.NDArray[np.float32]
+
+# How many rules full effort carries through all passes: the plain models' ranking is not quite that of the
+# refined ones, but the best of them has always been among the first three (DESIGN, "Choosing automatically").
+_FULL_CANDIDATES = 3
+
+# Towards dense operators; a half shares the difficulty evenly (SmoothQuant's default).
+_DENSE_EXPONENT = 0.5
+
+
+class Refiner:
+    """Refines the integer models that the engine proposes.
+
+    Args:
+        network: the fp32 network.
+        table: measured ranges of its tensors.
+        calibration: images to learn from, one array each, as the model takes them.
+        selection: images to judge by, one array [1, ...] each, in neither calibration nor evaluation.
+        options: what is wanted.
+        threads: how many may work at once; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        table: RangeTable,
+        calibration: Sequence[Floats],
+        selection: Sequence[Floats],
+        options: RefineOptions,
+        *,
+        threads: int,
+    ) -> None:
+        self._network, self._table, self._options, self._threads = network, table, options, threads
+        self._images = calibration
+        self._cache: WeightCache = {}
+        self._judge = Judge(network, selection, threads=threads, probabilities=network.probabilities)
+        self._settled: tuple[str, float] | None = None
+        self._best: Draft | None = None
+
+    @property
+    def chooses_ranges(self) -> bool:
+        """Whether rules for ranges are left to the refinement."""
+        return self._options.ranges == AUTO
+
+    def refine(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> tuple[Draft, RefineReport]:
+        """Refines one choice of integer operators.
+
+        The first call chooses the rule for ranges; later ones, with some operators back in fp32, keep it.
+
+        Args:
+            operators: integer operators -> whether they have one weight scale per output channel.
+            rule_of: activation tensor -> rule for its range, or "auto".
+        """
+        began_s = time.monotonic()
+        default = FAST_RULES[0] if self.chooses_ranges else self._options.ranges
+        rules, rule = {}, default
+        if self._settled is not None:
+            rule = self._settled[0]
+        elif AUTO in rule_of.values() and self.chooses_ranges:
+            rules = self._ranked(operators, rule_of)
+            rule = next(iter(rules))
+        start = self._plain(operators, rule_of, default)
+        before = self._judge(start)
+        wanted = list(rules)[:_FULL_CANDIDATES] if self._options.effort == "full" and rules else [rule]
+        variants = [(one, 0.0) for one in wanted] if self._settled is None else [self._settled]
+        results = {variant: self._run(operators, rule_of, variant) for variant in variants}
+        if self._settled is None and self._options.effort == "full" and self._dense_channels(operators):
+            best_rule = min(results, key=lambda variant: results[variant][1].kl)[0]
+            variant = (best_rule, _DENSE_EXPONENT)
+            results[variant] = self._run(operators, rule_of, variant)
+        chosen = min(results, key=lambda variant: results[variant][1].kl)
+        draft, score, passes = results[chosen]
+        ranges = self._ranges_report(rules, chosen[0], before, passes[0].before if passes else score)
+        if before.beats(score):
+            draft, score = start, before
+            passes = tuple(replace(one, status="taken back") for one in (ranges, *passes))
+        else:
+            passes = (ranges, *passes)
+        if self._settled is None:
+            self._settled, self._best = chosen, draft
+        return draft, RefineReport(
+            effort=self._options.effort,
+            calibration_images=len(self._images),
+            selection_images=self._judge.image_count,
+            rule=chosen[0],
+            rules=rules,
+            candidates={_named(variant): found[1].kl for variant, found in results.items()},
+            passes=passes,
+            before=before,
+            after=score,
+            duration_s=time.monotonic() - began_s,
+        )
+
+    def without_rework(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Draft:
+        """The draft of `operators` as far as it is known from the first one: nothing is rounded again.
+
+        For measuring what one operator more in fp32 saves, dozens of times.
+        """
+        if self._best is None:
+            self.refine(operators, rule_of)
+        assert self._best is not None  # `refine` has just set it
+        best = self._best
+        kept = {name: best.parameters[name] for name in operators if name in best.parameters}
+        return best.but(operators=dict(operators), parameters=kept)
+
+    def _plain(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str) -> Draft:
+        return rounded_weights(
+            self._network, draft_with(self._network, operators, rule_of, self._table, rule)
+        )
+
+    def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> dict[str, float]:
+        """Rule → KL divergence of its plain integer model, the least first."""
+        rules = FULL_RULES if self._options.effort == "full" else FAST_RULES
+        found = {rule: self._judge(self._plain(operators, rule_of, rule)).kl for rule in rules}
+        return dict(sorted(found.items(), key=lambda entry: entry[1]))
+
+    def _run(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: tuple[str, float]
+    ) -> tuple[Draft, Score, tuple[PassReport, ...]]:
+        rule, exponent = variant
+        draft = draft_with(self._network, operators, rule_of, self._table, rule)
+        known = {channel.tensor for channel in self._channels}
+        material = Material(
+            network=self._network,
+            observations=self._observations,
+            images=self._images,
+            channels=[c for c in find_channels(self._network, operators) if c.tensor in known],
+            judge=self._judge,
+            options=self._options,
+            threads=self._threads,
+            cache=self._cache,
+        )
+        return run_passes(material, draft, exponent=exponent)
+
+    def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
+        if not self._options.equalize:
+            return False
+        return any(not channel.free for channel in find_channels(self._network, operators))
+
+    @cached_property
+    def _channels(self) -> list[Channels]:
+        """What could be equalized if everything that can be an integer is one."""
+        return find_channels(self._network, {o.name: True for o in self._network.inventory.quantizable})
+
+    @cached_property
+    def _observations(self) -> Observations:
+        return observe(
+            self._network.model,
+            Watched(list(self._network.weighted.values()), [channel.tensor for channel in self._channels]),
+            [(image[:1], None) for image in self._images],
+            images=len(self._images),
+            threads=self._threads,
+            seed=self._options.seed,
+        )
+
+    def _ranges_report(
+        self, rules: Mapping[str, float], rule: str, before: Score, after: Score
+    ) -> PassReport:
+        if not rules:
+            return PassReport("ranges", "skipped", f"the rule is given: {rule}", before, before)
+        return PassReport("ranges", "applied", f"{rule}, of {len(rules)} rules", before, after)
+
+
+def _named(variant: tuple[str, float]) -> str:
+    rule, exponent = variant
+    return rule if exponent == 0.0 else f"{rule}, dense exponent {exponent:g}"

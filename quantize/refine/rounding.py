@@ -1,0 +1,175 @@
+"""Rounds weight matrices to integers so that their outputs change least: scale search, GPTQ, pair bounds.
+
+All functions take `weights [G, M, K]` (groups, output rows, inputs in packed order) and a Hessian `H [G, K,
+K] = AᵀA / n` of the vectors that they multiply, so that the squared error of the outputs of a row is `eᵀ H e`
+with `e` the error of its weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quantize.errors import EngineError
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int16]
+
+# Symmetric int8: -128 has no positive counterpart.
+EIGHT_BITS = 127
+SEVEN_BITS = 64
+
+# Two uint8 products fit int16 when their weights of one sign sum up to no more: 255 · 128 = 32,640 <= 32,767.
+PAIR_LIMIT = 128
+
+# Added to the diagonal of the Hessian, as a fraction of its mean; GPTQ's own default.
+_DAMPING = 0.01
+
+# Columns that are updated one by one before the rest of the matrix follows in one product (GPTQ, section
+# 3.3).
+_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What integers a weight may be.
+
+    Attributes:
+        limit: the largest magnitude.
+        paired: whether neighbours (2i, 2i + 1) are bounded together, as `PAIR_LIMIT` says.
+    """
+
+    limit: int
+    paired: bool = False
+
+
+def best_scales(
+    weights: Floats, hessian: Floats, grid: Grid, levels: npt.NDArray[np.float64], *, shared: bool = False
+) -> Floats:
+    """The scale of each row with the least `eᵀ H e` after rounding to the nearest.
+
+    Args:
+        weights: [G, M, K].
+        hessian: [G, K, K].
+        grid: the integers.
+        levels: what the largest weight of a row may become; more than `grid.limit` saturates it.
+        shared: one scale for all rows.
+
+    Returns:
+        float32 [G, M]; 1 for a row of zeros.
+    """
+    largest = np.abs(weights).max(axis=2)
+    if shared:
+        largest = np.full_like(largest, largest.max())
+    found = np.where(largest > 0, largest, 1.0).astype(np.float32)
+    best = np.full(largest.shape, np.inf)
+    scales = np.ones_like(found)
+    for level in levels:
+        scale = (found / np.float32(level)).astype(np.float32)
+        error = weights - nearest(weights, scale, grid).astype(np.float32) * scale[:, :, None]
+        cost = np.einsum("gmk,gmk->gm", error @ hessian, error, dtype=np.float64)
+        if shared:
+            cost = np.full_like(cost, cost.sum())
+        better = cost < best
+        best, scales = np.where(better, cost, best), np.where(better, scale, scales)
+    scales = np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
+    return np.maximum(scales, np.finfo(np.float32).tiny)
+
+
+def nearest(weights: Floats, scales: Floats, grid: Grid) -> Integers:
+    """The nearest integers; pairs beyond their bound give way by half of the excess each."""
+    rounded = np.clip(np.rint(weights / scales[:, :, None]), -grid.limit, grid.limit).astype(np.int16)
+    return within_pairs(rounded) if grid.paired else rounded
+
+
+def within_pairs(integers: Integers) -> Integers:
+    """The nearest integers, in squared distance, whose neighbours keep `PAIR_LIMIT`."""
+    result = integers.copy()
+    even = result.shape[2] // 2 * 2
+    first, second = result[:, :, 0:even:2], result[:, :, 1:even:2]
+    for sign in (1, -1):
+        a, b = np.maximum(sign * first, 0), np.maximum(sign * second, 0)
+        excess = np.maximum(a + b - PAIR_LIMIT, 0)
+        first -= (sign * ((excess + 1) // 2)).astype(np.int16)
+        second -= (sign * (excess // 2)).astype(np.int16)
+    return result
+
+
+def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Integers:
+    """Rounds column by column, each time moving the error into the columns that are still free.
+
+    Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1, with the columns in the order of descending
+    diagonal. Where a column's neighbour is already fixed at o, the column is bounded to `[max(-limit, -128 -
+    min(o, 0)), min(limit, 128 - max(o, 0))]`, and the error of that bound moves on as well.
+
+    Args:
+        weights: [G, M, K].
+        hessian: [G, K, K].
+        scales: [G, M].
+        grid: the integers.
+
+    Returns:
+        int16 [G, M, K], the weights divided by their scales and rounded.
+    """
+    depth = weights.shape[2]
+    order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
+    place = np.argsort(order, axis=1, kind="stable")
+    # In units of the scale, so that a column is rounded without another division.
+    free = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
+    upper = _inverse_factor(hessian, order)
+    fixed = np.zeros(free.shape, dtype=np.float32)
+    partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
+    alone = (order ^ 1) >= depth
+    groups = np.arange(len(weights))
+    for start in range(0, depth, _BLOCK):
+        stop = min(start + _BLOCK, depth)
+        errors = np.empty((*free.shape[:2], stop - start), dtype=np.float32)
+        for column in range(start, stop):
+            value = free[:, :, column]
+            low: Any = -float(grid.limit)
+            high: Any = float(grid.limit)
+            if grid.paired:
+                known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
+                other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
+                low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
+                high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
+            rounded = np.minimum(np.maximum(np.rint(value), low), high)
+            fixed[:, :, column] = rounded
+            error = (value - rounded) / upper[:, column, column][:, None]
+            errors[:, :, column - start] = error
+            if column + 1 < stop:
+                free[:, :, column + 1 : stop] -= error[:, :, None] * upper[:, None, column, column + 1 : stop]
+        if stop < depth:
+            free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+    result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
+    return result
+
+
+def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The Hessian with `_DAMPING` of its mean diagonal added to it; of 1, where all inputs are zero."""
+    result = hessian.astype(np.float64)
+    diagonal = np.einsum("gkk->gk", result)  # a view
+    mean = diagonal.mean(axis=1, keepdims=True)
+    diagonal += _DAMPING * np.where(mean > 0, mean, 1.0)
+    return result
+
+
+def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
+    """U, upper triangular, with `UᵀU = H⁻¹` in the given order of columns; GPTQ's `Cholesky(H⁻¹)ᵀ`."""
+    ordered = np.take_along_axis(
+        np.take_along_axis(damped(hessian), order[:, :, None], axis=1), order[:, None, :], axis=2
+    )
+    try:
+        # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
+        # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
+        lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
+        identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
+        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
+    except np.linalg.LinAlgError as error:
+        raise EngineError(
+            "the calibration images give an operator inputs that are not finite or of absurd size; check the "
+            "transforms"
+        ) from error

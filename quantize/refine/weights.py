@@ -1,0 +1,178 @@
+"""Pass: weights rounded so that the outputs of their operator change least (scale search, then GPTQ)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from quantize.refine.network import Draft, Network
+from quantize.refine.observe import Observations
+from quantize.refine.rounding import EIGHT_BITS, Grid, best_scales, gptq, nearest
+from quantize.scales import UINT8_LEVELS, ActivationScale
+from quantize.weights import Parameters, least_scales, round_bias
+
+Floats = npt.NDArray[np.float32]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# What the largest weight of a row may become, as a fraction of the limit: down to 1/2 where pairs are bounded
+# (a finer scale is worth little to a row whose large weights then give way), and beyond the limit for kernels
+# of few weights, where saturating the largest one can pay. From DESIGN, "The refinement recipe", step 3.
+_DENSE_LEVELS = np.array([127, 120, 112, 104, 96, 88, 80, 72, 64]) / 127
+_FREE_LEVELS = np.array([1.0, 1.05, 1.1, 1.2, 1.35])
+
+
+# Operator, grid, data scale and factors → its integers, so that a draft that differs in one operator only
+# does not round all others again.
+WeightCache = dict[tuple[object, ...], Parameters]
+
+
+def rounded_weights(network: Network, draft: Draft) -> Draft:
+    """Every weighted operator's fp32 weights and bias, rounded to the nearest; factors are multiplied in.
+
+    Where products saturate in pairs, weights have 7 bits, with which any two products fit.
+    """
+    parameters = {}
+    for name in network.weighted:
+        if name not in draft.operators:
+            continue
+        _, geometry = network.weighted[name]
+        weights, bias = network.float_parameters(name, draft.factors)
+        limit = network.target.weight_limit(depthwise=geometry.depthwise)
+        largest = np.abs(weights).max(axis=2)
+        scales = np.where(largest > 0, largest / limit, 1.0)
+        scales = _fitting(network, draft, name, scales, bias)
+        integers = nearest(weights, scales, Grid(limit))
+        parameters[name] = _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
+    return draft.but(parameters={**draft.parameters, **parameters})
+
+
+def refine_weights(
+    network: Network,
+    draft: Draft,
+    observations: Observations,
+    *,
+    threads: int,
+    cache: WeightCache | None = None,
+) -> Draft:
+    """Rounds the weights of every integer operator anew.
+
+    Args:
+        network: the fp32 network.
+        draft: with final scales and factors of the activations.
+        observations: of the fp32 network.
+        threads: operators under way at once; the result does not depend on it.
+        cache: integers made before, of the same network and observations; added to.
+
+    Returns:
+        The draft with integers for every weighted operator; biases are those of fp32, rounded.
+    """
+    known = {} if cache is None else cache
+    names = [name for name in network.weighted if name in draft.operators]
+    keys = {name: _key(network, draft, name) for name in names}
+    missing = [name for name in names if keys[name] not in known]
+
+    def refined(name: str) -> Parameters:
+        return _refined(network, draft, observations, name)
+
+    for name, made in zip(missing, in_order(refined, missing, threads), strict=True):
+        known[keys[name]] = made
+    return draft.but(parameters={**draft.parameters, **{name: known[keys[name]] for name in names}})
+
+
+def _key(network: Network, draft: Draft, name: str) -> tuple[object, ...]:
+    operator, _ = network.weighted[name]
+    read, made = draft.factors.get(operator.inputs[0]), draft.factors.get(operator.output)
+    factors = tuple(None if one is None else one.tobytes() for one in (read, made))
+    return (name, draft.scales[operator.inputs[0]], draft.operators[name], *factors)
+
+
+def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """Maps `work` over items with threads; each item's linear algebra is done by one thread.
+
+    A product that a library shares out among threads may add up in another order.
+    """
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
+        results: Iterable[Result] = pool.map(work, items)
+        return list(results)
+
+
+def _refined(network: Network, draft: Draft, observations: Observations, name: str) -> Parameters:
+    operator, geometry = network.weighted[name]
+    grid = network.grid(geometry)
+    weights, bias = network.float_parameters(name, draft.factors)
+    data_scale = draft.scales[operator.inputs[0]]
+    factors = draft.factors.get(operator.inputs[0])
+    vectors = observations.vectors[name]
+    if factors is not None:
+        vectors = vectors * geometry.spread_inputs(factors).reshape(geometry.groups, geometry.depth)
+    hessian = _hessian(_as_quantized(vectors, data_scale))
+    scales = best_scales(weights, hessian, grid, _levels(grid), shared=not draft.operators[name])
+    scales = _fitting(network, draft, name, scales, bias)
+    integers = gptq(weights, hessian, scales, grid)
+    return _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
+
+
+def _fitting(
+    network: Network, draft: Draft, name: str, scales: npt.NDArray[Any], bias: Floats | None
+) -> Floats:
+    """Scales [groups, M], enlarged where an int32 bias would not fit; one for all if that is wanted."""
+    operator, geometry = network.weighted[name]
+    data_scale = draft.scales[operator.inputs[0]].scale
+    fitting = np.maximum(scales, least_scales(bias, data_scale, geometry.outputs).reshape(scales.shape))
+    if not draft.operators[name]:
+        fitting = np.full_like(fitting, fitting.max())
+    return fitting.astype(np.float32)
+
+
+def _parameters(
+    network: Network,
+    draft: Draft,
+    name: str,
+    *,
+    integers: npt.NDArray[np.int16],
+    scales: Floats,
+    bias: Floats | None,
+) -> Parameters:
+    """The integers as the operator has them."""
+    operator, geometry = network.weighted[name]
+    per_channel = draft.operators[name]
+    scale = scales.reshape(-1) if per_channel else scales.reshape(-1)[0]
+    axis = (0 if geometry.op_type == "Conv" or geometry.transposed else 1) if per_channel else None
+    bias_scale = np.float32(draft.scales[operator.inputs[0]].scale) * np.asarray(scale, dtype=np.float32)
+    return Parameters(
+        weights=geometry.unpack(integers).astype(np.int8),
+        scale=np.asarray(scale, dtype=np.float32),
+        axis=axis,
+        bias=None if bias is None else round_bias(bias, np.asarray(bias_scale)),
+        bias_scale=np.asarray(bias_scale),
+    )
+
+
+def _levels(grid: Grid) -> npt.NDArray[np.float64]:
+    if grid.paired:
+        fractions = _DENSE_LEVELS
+    else:
+        fractions = _FREE_LEVELS if grid.limit == EIGHT_BITS else _FREE_LEVELS[:1]
+    return np.multiply(fractions, grid.limit, dtype=np.float64)
+
+
+def _as_quantized(vectors: Floats, scale: ActivationScale) -> Floats:
+    """What the vectors are once they went through uint8."""
+    steps = np.clip(
+        np.rint(vectors / np.float32(scale.scale)), -scale.zero_point, UINT8_LEVELS - scale.zero_point
+    )
+    result: Floats = (steps * np.float32(scale.scale)).astype(np.float32)
+    return result
+
+
+def _hessian(vectors: Floats) -> Floats:
+    """AᵀA / n of each group: [n, G, K] → [G, K, K]."""
+    by_group = vectors.transpose(1, 0, 2)
+    product: Floats = np.matmul(by_group.transpose(0, 2, 1), by_group) / np.float32(len(vectors))
+    return product

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_LAUNCHER = Path(__file__).with_name("launch.py")
 _WORDS_SHOWN_LINES = 5
 
 
@@ -48,27 +49,28 @@ def run(
     Raises:
         ProgramFailed: it ended otherwise.
     """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        began_s = time.perf_counter()
-        process = subprocess.Popen(
-            command,
+    with (
+        tempfile.TemporaryDirectory(prefix="cost-") as folder,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        result = Path(folder) / "result.json"
+        subprocess.run(
+            [sys.executable, "-S", str(_LAUNCHER), str(result), *command],
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
+            check=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - began_s
-        process.returncode = code = os.waitstatus_to_exitcode(status)
+        found = json.loads(result.read_text(encoding="utf-8"))
         out.seek(0)
         err.seek(0)
         output, words = out.read(), err.read()
-    if code not in accepted:
+    if found["code"] not in accepted:
         last = " | ".join(words.strip().splitlines()[-_WORDS_SHOWN_LINES:])
-        raise ProgramFailed(f"{' '.join(command)}: ended with {code}: {last}")
-    # `ru_maxrss` counts KiB on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit, output)
+        raise ProgramFailed(f"{' '.join(command)}: ended with {found['code']}: {last}")
+    return Cost(found["wall_s"], found["cpu_s"], found["peak_memory_bytes"], output)
 
 
 def project_environment(cache: Path) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""What the models are worth that came out, judged alike: on the images that our command judges on."""
+"""What the models are worth that came out, judged alike: on the images that our command judges on by default.
+
+Those are images that no variant of it learns from or chooses by. INC's example has seen them all.
+"""
 
 from __future__ import annotations
 

@@ -54,12 +54,14 @@ def test_ours_cold_and_warm(
     ]
     assert compare.main(arguments) == 0
     out = capsys.readouterr().out
-    assert f"ours {FLAGS}, cold" in out and "90 images" in out
+    assert f"ours {FLAGS}, cold" in out
     results = json.loads((tmp_path / "results.json").read_text())
     (cold,), (warm,) = (results["runs"][f"ours {FLAGS}, {kind}"] for kind in ("cold", "warm"))
     assert (cold["images_decoded"], warm["images_decoded"]) == (120, 0)
     quality = results["quality"][f"ours {FLAGS}, cold, QDQ"]
-    assert quality["images"] == 90
+    # Those that no variant of the command learns from or chooses by: refinement holds some back.
+    assert 0 < quality["images"] <= 90
+    assert f"{quality['images']} images" in out
     assert 0.5 < quality["agreement_fraction"] <= 1
     assert quality["integer_operators"] > 0
     assert results["quality"]["fp32"]["kl_nats"] == 0

@@ -49,6 +49,8 @@ class Baseline:
     def evaluation(self) -> Evaluation:
         """Its accuracy, image by image; raises as `evaluate`."""
         found = evaluate({_NAME: self}, self.loader, workers=self._workers, description="fp32 baseline")
+        with self._lock:
+            self._session = None  # with what it has taken for activations; it is made again if needed
         return found[_NAME]
 
     def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
@@ -67,9 +69,9 @@ class Baseline:
         return computed
 
     def _computed(self, images: Images) -> Floats:
-        return outputs(self.session(), images, model=_NAME)
+        return outputs(self._made_session(), images, model=_NAME)
 
-    def session(self) -> ort.InferenceSession:
+    def _made_session(self) -> ort.InferenceSession:
         """A single-threaded session of the file, made when first needed."""
         with self._lock:
             if self._session is None:

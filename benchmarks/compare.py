@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [one for one in contenders(variants) if not given.only or one.name in given.only]
     with tempfile.TemporaryDirectory(prefix="compare-", dir=given.scratch) as scratch:
         runs = _run_all(chosen, job, Path(scratch), given.repeats)
+        print(f"\n{_costs(runs)}\n", flush=True)
         models = {
             f"{name}, {kind}": path
             for name, outcomes in runs.items()
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for kind, path in outcomes[-1].models.items()
         }
         quality = judge(job, models, rounds=given.rounds)
-    print(f"\n{_costs(runs)}\n\n{_qualities(quality)}")
+    print(_qualities(quality))
     if given.out is not None:
         _save(given.out, runs, quality)
         print(f"\nwrote {given.out / 'results.json'} and {given.out / 'wall.svg'}")

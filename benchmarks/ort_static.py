@@ -14,13 +14,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime as ort
+from onnx import version_converter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from benchmarks.naive_images import NaiveLoader
 
 _CALIBRATION_IMAGES = 100
+_LEAST_OPSET = 13
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the package is untyped
@@ -33,6 +36,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the package is un
         return None if item is None else {self._name: item[0]}
 
 
+def _with_axes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """At opset 13 or later, where DequantizeLinear has the axis that scales per channel need."""
+    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= _LEAST_OPSET:
+        return model
+    converted: onnx.ModelProto = version_converter.convert_version(model, _LEAST_OPSET)
+    return converted
+
+
 def main(arguments: list[str]) -> int:
     """The program."""
     model, images, image_list, out = map(Path, arguments)
@@ -40,7 +52,8 @@ def main(arguments: list[str]) -> int:
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     prepared = out / "prepared.onnx"
-    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+    onnx.save(_with_axes(onnx.load(model)), prepared)
+    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     found = {}
     for kind in (QuantFormat.QOperator, QuantFormat.QDQ):
         path = out / f"ort-{kind.name.lower()}.onnx"

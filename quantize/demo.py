@@ -52,8 +52,10 @@ def run_demo(
             f"quantization.calibration.{_ROOT_FIELD}": digits.calibration,
             f"evaluation.accuracy.{_ROOT_FIELD}": digits.evaluation,
         }
+        # The images are gone after the run, and so is what was kept of them.
+        cache = {} if "cache.dir" in overrides else {"cache.dir": Path(folder) / "cache"}
         return run_tune(
-            load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**overrides, **paths}),
+            load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**cache, **overrides, **paths}),
             input_model=model,
             output_model=output_model or Path.cwd() / _OUTPUT,
             verbosity=verbosity,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quantize.benchmark import benchmark
+from quantize.cache import open_store
 from quantize.config import Config
 from quantize.data import evaluation_loader, performance_batch
 from quantize.evaluate import evaluate
@@ -27,10 +28,12 @@ def run_evaluate(
     """Prints top-1 and top-5 of a model, fp32 or int8, on the evaluation images; returns the exit code."""
     stages = Stages(verbosity)
     _warn(stages, config.warnings)
-    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown)
+    store = open_store(config, lambda problem: stages.say(f"warning: {problem}"))
+    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown, store=store)
     _warn(stages, warnings)
-    session = make_session(input_model, threads=config.thread_count)
-    found = evaluate({input_model.name: session}, loader)[input_model.name].counts
+    session = make_session(input_model, threads=1)
+    name = input_model.name
+    found = evaluate({name: session}, loader, workers=config.thread_count)[name].counts
     if as_json:
         _print_json(
             {

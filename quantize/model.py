@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes
@@ -213,3 +214,16 @@ def _ends_in_softmax(index: GraphIndex, tensor: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """The files beside a model that its initializers refer to, in alphabetical order."""
+    model = onnx.load(path, load_external_data=False)
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(path.parent / name for name in sorted(names))

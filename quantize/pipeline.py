@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from quantize.baseline import Baseline
+from quantize.cache import open_store
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
@@ -150,18 +152,22 @@ def run_tune(
         destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
     with stages.stage("list the images"):
-        data = load_data(config, source.signature, progress=stages.shown)
+        data = load_data(
+            config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
+        )
         inquiry = Inquiry(config, source, data, report or ReportOptions())
         _announce(stages, source, data)
+    baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
+    with stages.stage("fp32 baseline"):
+        stages.count_images("fp32 baseline", baseline.evaluation.counts.images)
     if start_from is None:
-        found = search(config, source, data, stages, known_nats=inquiry.known_nats)
+        found = search(config, source, data, stages, known_nats=inquiry.known_nats, baseline=baseline)
     else:
-        found = refine_given(config, source, data, stages, start_from)
+        found = refine_given(config, source, data, stages, start_from, baseline=baseline)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
         with stages.stage("verify"):
-            stages.say("verifying the files as written")
             verification = verify(
                 input_model.absolute(),
                 staged,
@@ -171,9 +177,14 @@ def run_tune(
                 target=config.target,
                 profile=profile,
                 observer=inquiry.watcher,
+                baseline=baseline,
             )
+            stages.count_images("verify", verification.images)
         diagnosis = inquiry.diagnose(found, stages)
-        context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
+        with stages.stage("hash the images"):
+            context = _context(
+                config, source, data, found, stages=stages, command=command, started_at=started_at
+            )
         return _conclude(
             verification,
             inquiry.told(context, diagnosis),
@@ -226,6 +237,7 @@ def _context(
     started_at: str,
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
+    stages.count_images("hash the images", len(calibration) + len(evaluation))
     judging = None if data.judging is None else data.judging.images
     selection = None
     if judging is not None and found.trial.refinement is not None:
@@ -251,9 +263,11 @@ def _context(
         packages=package_versions(),
         platform=platform_facts(),
         stages_s=stages.times_s,
+        stage_images=stages.images,
+        stage_peaks_bytes=stages.peaks_bytes,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings),
+        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineResult, Trial
@@ -22,7 +23,15 @@ from quantize.stages import Stages
 _FLOAT_REASON = "it is float in the model that the run started from"
 
 
-def refine_given(config: Config, source: Source, data: Data, stages: Stages, path: Path) -> EngineResult:
+def refine_given(
+    config: Config,
+    source: Source,
+    data: Data,
+    stages: Stages,
+    path: Path,
+    *,
+    baseline: Baseline | None = None,
+) -> EngineResult:
     """Refines a QDQ model of the input model: its integer operators stay, all else is made better.
 
     Args:
@@ -31,6 +40,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         data: the images.
         stages: times and tells.
         path: the QDQ model.
+        baseline: knows what the fp32 model says about the evaluation images.
 
     Raises:
         InputError: it is no QDQ model of the input model, or nothing may be refined.
@@ -48,19 +58,21 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
         model = write_qdq(source.prepared, source.inventory, draft.plan(), config.target)
     with stages.stage("judge"):
+        # Only the accepted model is judged here, which is never abandoned.
         judge = AccuracyJudge(
             data.evaluation,
             config.criterion,
             threads=config.thread_count,
             classes=source.signature.classes,
+            baseline=baseline,
         )
-        baseline, accuracy = judge(source.prepared), judge(model)
+        fp32_accuracy, accuracy = judge(source.prepared), judge(model)
     left = [o for o in source.inventory.quantizable if o.name not in given.operators]
     trial = Trial(
         number=1,
         accuracy=accuracy,
-        decline=config.criterion.decline(baseline, accuracy),
-        met=config.criterion.met(baseline, accuracy),
+        decline=config.criterion.decline(fp32_accuracy, accuracy),
+        met=config.criterion.met(fp32_accuracy, accuracy),
         rules=(report.rule,),
         per_channel=True,
         fp32_operators=tuple(operator.name for operator in left),
@@ -74,7 +86,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         met=trial.met,
         trial=trial,
         trials=(trial,),
-        baseline=baseline,
+        baseline=fp32_accuracy,
         fp32_operators=(*floats, *source.inventory.floating),
         sensitivity={},
         stopped_by="criterion" if trial.met else "exhausted",

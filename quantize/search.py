@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
-from calibration.progress import track
 from quantize import engine
+from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
-from quantize.judging import AccuracyJudge, CalibrationDivergence
+from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
 from quantize.operators import Inventory, tensors_before_weights
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.ranges.collect import each_alone
@@ -32,6 +33,7 @@ def search(
     stages: Stages,
     *,
     known_nats: Mapping[str, float] | None = None,
+    baseline: Baseline | None = None,
 ) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
 
@@ -41,6 +43,7 @@ def search(
         data: the images.
         stages: where to say what is going on.
         known_nats: as in `EngineOptions`.
+        baseline: knows what the fp32 model says about the evaluation images.
 
     Raises:
         InputError: the configuration leaves nothing to quantize.
@@ -48,6 +51,7 @@ def search(
     """
     threads = config.thread_count
     ranges = measure_ranges(config, source, data, stages)
+    judge = make_judge(config, source, data, baseline)
     refiner = make_refiner(config, source, data, ranges, stages)
     task = Task(
         model=source.prepared,
@@ -55,9 +59,7 @@ def search(
         ranges=ranges,
         target=config.target,
         loader=data.calibration,
-        judge=AccuracyJudge(
-            data.evaluation, config.criterion, threads=threads, classes=source.signature.classes
-        ),
+        judge=judge,
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),
@@ -66,20 +68,45 @@ def search(
     )
 
     def announce(trial: Trial) -> None:
-        say_trial(trial, config, stages)
+        say_trial(trial, config, stages, abandoned_after=judge.abandoned.get(trial.number))
 
     with stages.stage("tune"):
         options = _options(config, source.inventory, stages, known_nats or {}, refined=refiner is not None)
         found = engine.tune(task, options, announce)
+        stages.count_images("tune", judge.judged_images)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
-    return found
+    return _with_abandoned(found, judge)
 
 
-def say_trial(trial: Trial, config: Config, stages: Stages) -> None:
+def make_judge(config: Config, source: Source, data: Data, baseline: Baseline | None) -> AccuracyJudge:
+    """What judges models on the evaluation images, as configured."""
+    confidence = config.tuning.exit_policy.abandon_confidence
+    return AccuracyJudge(
+        data.evaluation,
+        config.criterion,
+        threads=config.thread_count,
+        classes=source.signature.classes,
+        baseline=baseline,
+        abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
+    )
+
+
+def _with_abandoned(found: EngineResult, judge: AccuracyJudge) -> EngineResult:
+    """The same result, whose trials say on how many images those were judged that were given up."""
+
+    def told(trial: Trial) -> Trial:
+        return replace(trial, abandoned_after_images=judge.abandoned.get(trial.number))
+
+    return replace(found, trial=told(found.trial), trials=tuple(map(told, found.trials)))
+
+
+def say_trial(trial: Trial, config: Config, stages: Stages, *, abandoned_after: int | None = None) -> None:
     """Tells what came of a trial, and with `--verbose` of each pass of its refinement."""
     verb = "meets" if trial.met else "misses"
     accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
+    if abandoned_after is not None:
+        accuracy += f" (about; abandoned after {abandoned_after} images)"
     if trial.refinement is not None:
         *passes, whole = refinement_lines(trial.refinement)
         for line in passes if stages.verbosity == "verbose" else ():
@@ -94,9 +121,9 @@ def measure_ranges(config: Config, source: Source, data: Data, stages: Stages) -
     tensors = list(
         dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
     )
-    batches = track(data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown)
     with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
+        extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
+        stages.count_images("measure the ranges", len(data.calibration.images))
     return RangeTable(
         extremes,
         lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),

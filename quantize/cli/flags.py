@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quantize.cli.values import one_of, path, seconds, text, whole_number
+from quantize.cli.values import gigabytes, one_of, path, seconds, text, whole_number
 
-__all__ = ["ACCURACY", "BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "Flag"]
+__all__ = [
+    "ACCURACY",
+    "BENCHMARK",
+    "COMMANDS",
+    "EVALUATE",
+    "FLAGS",
+    "PERFORMANCE",
+    "TUNE",
+    "Flag",
+]
 
 TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
 COMMANDS = (TUNE, EVALUATE, BENCHMARK)
@@ -25,6 +34,7 @@ _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
 _SPEED = "speed"
 _RUN = "run"
+_CACHE = "cache of decoded images"
 
 _LAYOUT = "evaluation.performance.configs"
 
@@ -284,6 +294,35 @@ _SPEED_FLAGS = (
     ),
 )
 
+_CACHE_FLAGS = (
+    Flag(
+        name="cache_dir",
+        group=_CACHE,
+        help="its folder (default: quantize-pipeline in $XDG_CACHE_HOME or ~/.cache)",
+        commands=COMMANDS,
+        parse=path,
+        metavar="DIR",
+        field="cache.dir",
+    ),
+    Flag(
+        name="cache_size",
+        group=_CACHE,
+        help="the most it may take, in GB; least recently used goes first (default: 2)",
+        commands=COMMANDS,
+        parse=gigabytes,
+        metavar="GB",
+        field="cache.size",
+    ),
+    Flag(
+        name="cache_by_content",
+        group=_CACHE,
+        help="tell images apart by content too, not only by path, size and times",
+        commands=COMMANDS,
+        field="cache.by_content",
+    ),
+    Flag("no_cache", _CACHE, "keep nothing between passes and runs: decode every time", COMMANDS),
+)
+
 _RUN_FLAGS = (
     Flag("profile", _RUN, "measure milliseconds by operator kind, of fp32 and of what was written"),
     _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
@@ -302,5 +341,6 @@ FLAGS: tuple[Flag, ...] = (
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,
     *_SPEED_FLAGS,
+    *_CACHE_FLAGS,
     *_RUN_FLAGS,
 )

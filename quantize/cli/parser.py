@@ -25,6 +25,9 @@ _CHOICE_FLAGS = frozenset(
 # Every command, in the order of the help.
 _ALL = (*COMMANDS, *ADDED)
 
+# They say what is kept of the images that accuracy is measured on; the few for speed are not worth it.
+_CACHE_FLAGS = frozenset({"cache_dir", "cache_size", "cache_by_content", "no_cache"})
+
 
 class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print two lines and exit."""
@@ -133,7 +136,11 @@ def _refuse_idle(known: argparse.Namespace) -> None:
     """Refuse what the chosen mode of the benchmark would ignore; accuracy is `evaluate` by another name."""
     mode = known.mode or PERFORMANCE
     for flag in FLAGS:
-        acts = flag.name not in _CHOICE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
+        acts = (
+            flag.name not in _CHOICE_FLAGS | _CACHE_FLAGS
+            if mode == PERFORMANCE
+            else EVALUATE in flag.commands
+        )
         value = getattr(known, flag.name, None)
         given = value is not None and value is not False  # 0 is given
         if given and not acts and flag.name != "mode":

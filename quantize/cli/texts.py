@@ -72,7 +72,7 @@ _TUNE_CODES = _CODES.format(
   1  the tolerance was not met; nothing is kept without --keep_failed"""
 )
 
-EXIT_CODES = {TUNE: _TUNE_CODES, EVALUATE: _CODES.format(done=""), BENCHMARK: _CODES.format(done="")}
+EXIT_CODES = {TUNE: _TUNE_CODES} | dict.fromkeys((EVALUATE, BENCHMARK), _CODES.format(done=""))
 
 # For someone who typed a command and nothing else.
 SHORT_USAGE = {

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["OneOf", "one_of", "path", "seconds", "text", "whole_number"]
+__all__ = ["OneOf", "gigabytes", "one_of", "path", "seconds", "text", "whole_number"]
 
 
 def path(written: str) -> Path:
@@ -28,6 +28,17 @@ def whole_number(written: str) -> int:
         return int(written)
     except ValueError:
         raise ArgumentTypeError(f"expected a whole number, got {written!r}") from None
+
+
+def gigabytes(written: str) -> float:
+    """A number of GB above 0."""
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"expected a number of GB above 0, such as 2 or 0.5, got {written!r}")
+    return value
 
 
 def seconds(written: str) -> float:

@@ -117,6 +117,8 @@ class Trial:
         fp32_operators: names of the quantizable operators that it left in fp32.
         duration_s: wall time of quantizing and judging, in seconds.
         refinement: what refining its model did; None where it was not refined.
+        abandoned_after_images: where judging stopped because the criterion could no longer be met; `accuracy`
+            is then an estimate. None: it was judged on all images.
     """
 
     number: int
@@ -128,6 +130,7 @@ class Trial:
     fp32_operators: tuple[str, ...]
     duration_s: float
     refinement: RefineReport | None = None
+    abandoned_after_images: int | None = None
 
     @property
     def activation_algorithm(self) -> str:

@@ -215,6 +215,7 @@ def _trial(trial: TrialLike, verification: Verification, context: RunContext) ->
         "decline_fraction": context.criterion.decline(baseline, trial.accuracy),
         "met": trial.met,
         "duration_s": trial.duration_s,
+        "abandoned_after_images": trial.abandoned_after_images,
     }
 
 
@@ -230,8 +231,19 @@ def _run(verification: Verification, context: RunContext) -> Json:
         },
         "packages": dict(context.packages),
         "platform": dict(context.platform),
-        "stages": [{"name": name, "wall_s": seconds} for name, seconds in context.stages_s.items()],
+        "stages": [_stage(name, seconds, context) for name, seconds in context.stages_s.items()],
         "peak_memory_bytes": context.peak_memory_bytes,
+    }
+
+
+def _stage(name: str, wall_s: float, context: RunContext) -> Json:
+    images = context.stage_images.get(name)
+    return {
+        "name": name,
+        "wall_s": wall_s,
+        "images": images,
+        "images_per_s": images / wall_s if images and wall_s > 0 else None,
+        "peak_memory_bytes": context.stage_peaks_bytes.get(name),
     }
 
 

@@ -47,6 +47,10 @@ class TrialLike(Protocol):
     def duration_s(self) -> float:
         """Wall time."""
 
+    @property
+    def abandoned_after_images(self) -> int | None:
+        """Images after which judging stopped early; None: it was judged on all."""
+
 
 @dataclass(frozen=True)
 class ImageSetFacts:
@@ -94,6 +98,10 @@ class RunContext:
     """From `quantize.report.environment.platform_facts`."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
     """Wall time of each stage, in the order of time."""
+    stage_images: Mapping[str, int] = field(default_factory=dict)
+    """Stage -> images that passed through in it, each as often as it did; absent where none did."""
+    stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Stage -> the most memory that the process had taken when it ended."""
     peak_memory_bytes: int = 0
     started_at: str = ""
     """ISO 8601, UTC."""

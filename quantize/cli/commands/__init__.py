@@ -5,7 +5,16 @@ To add one: write a module with a `COMMAND`, and name it here.
 
 from __future__ import annotations
 
-from quantize.cli.commands import completion, export, inspect_model, package, predict, prepare, sensitivity
+from quantize.cli.commands import (
+    cache,
+    completion,
+    export,
+    inspect_model,
+    package,
+    predict,
+    prepare,
+    sensitivity,
+)
 from quantize.cli.commands.common import Command
 
 __all__ = ["ADDED"]
@@ -19,6 +28,7 @@ ADDED: dict[str, Command] = {
         package.COMMAND,
         export.COMMAND,
         prepare.COMMAND,
+        cache.COMMAND,
         completion.COMMAND,
     )
 }

@@ -35,6 +35,7 @@ class Trial:
     accuracy: float = 0.835
     met: bool = True
     duration_s: float = 4.5
+    abandoned_after_images: int | None = None
 
 
 @pytest.fixture(scope="module")

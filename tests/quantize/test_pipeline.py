@@ -53,6 +53,9 @@ def test_every_network_is_integer_within_tolerance(
         # These networks lose hardly anything: a mistake anywhere costs far more than one image in a hundred.
         assert artefact.fidelity.agreement > 0.99
         assert artefact.facts.path.is_file()
+    refinement = result.report["tuning"]["refinement"]
+    assert refinement["effort"] == "full"
+    assert refinement["after"]["kl_nats"] <= refinement["before"]["kl_nats"]
     equality = result.verification.formats_equality
     assert equality is not None
     assert equality.bit_equal

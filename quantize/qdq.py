@@ -39,11 +39,13 @@ class Plan:
         scales: tensor name -> its scale and zero point; tensors of integer operators must have one.
         parameters: operator name -> its integers, where they are more than the fp32 weights rounded to the
             nearest.
+        padding: convolution -> input channels of zeros that are added to it and to what it reads.
     """
 
     operators: Mapping[str, bool]
     scales: Mapping[str, ActivationScale]
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    padding: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: Target) -> onnx.ModelProto:
@@ -233,12 +235,30 @@ class _Writer:
         elif operator.activation is not None and not self.folds:
             copy.output[0] = operator.raw_output
         if node.op_type in WEIGHTED_OPERATORS:
-            copy.input[0] = self._dequantized(node.input[0])
+            copy.input[0] = self._data(node)
             self._weights(node, copy, operator)
             return copy
         for position, name in enumerate(node.input):
             copy.input[position] = self._dequantized(name)
         return copy
+
+    def _data(self, node: onnx.NodeProto) -> str:
+        """What a weighted operator reads, dequantized, with channels of zeros where they are wanted.
+
+        They are added to the integers, as so many zero points: the operator computes the same.
+        """
+        tensor, extra = node.input[0], self.plan.padding.get(node.name, 0)
+        if not extra:
+            return self._dequantized(tensor)
+        rank = len(self.index.initializers[node.input[1]].dims)
+        pads = np.zeros(2 * rank, dtype=np.int64)
+        pads[rank + 1] = extra
+        scales = self._scale_names(tensor)
+        padded, result = (self._name(f"{node.name}_input_{kind}", "padding") for kind in ("padded", "float"))
+        amounts = self._constant(f"{node.name}_input_pads", pads, "padding")
+        self._append("Pad", [self._name(f"{tensor}_quantized"), amounts, scales[1]], padded)
+        self._append("DequantizeLinear", [padded, *scales], result)
+        return result
 
     def _weights(self, node: onnx.NodeProto, copy: onnx.NodeProto, operator: Operator) -> None:
         """Replaces the weights and the bias of `copy` by dequantized integers."""
@@ -251,7 +271,10 @@ class _Writer:
             limit=self.target.weight_limit(depthwise=operator.depthwise),
             per_channel=self.plan.operators[node.name] and node.op_type in self.target.per_channel_operators,
         )
-        copy.input[1] = self._dequantize(f"{node.name}_weight", found.weights, found.scale, found.axis)
+        weights = found.weights
+        if extra := self.plan.padding.get(node.name, 0):
+            weights = np.pad(weights, [(0, extra if axis == 1 else 0) for axis in range(weights.ndim)])
+        copy.input[1] = self._dequantize(f"{node.name}_weight", weights, found.scale, found.axis)
         if found.bias is None:
             return
         if not self.target.integer_bias:

@@ -160,6 +160,7 @@ def make_refiner(
         weights=wanted.weights,
         biases=wanted.biases,
         gain=wanted.gain,
+        layout=wanted.layout,
         seed=config.seed,
     )
     network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)

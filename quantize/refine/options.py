@@ -18,7 +18,7 @@ class RefineOptions:
         effort: none leaves the engine's model as it is; fast chooses one rule for ranges on plain integer
             models; full carries the best three through all passes, and tries dense equalization.
         ranges: a rule for activation ranges, or "auto".
-        equalize, weights, biases, gain: which passes run.
+        equalize, weights, biases, gain, layout: which passes run.
         seed: of the sampled positions.
     """
 
@@ -28,4 +28,5 @@ class RefineOptions:
     weights: bool = True
     biases: bool = True
     gain: bool = True
+    layout: bool = True
     seed: int = 0

@@ -126,7 +126,8 @@ class Refiner:
         assert self._best is not None  # `refine` has just set it
         best = self._best
         kept = {name: best.parameters[name] for name in operators if name in best.parameters}
-        return best.but(operators=dict(operators), parameters=kept)
+        padding = {name: count for name, count in best.padding.items() if name in operators}
+        return best.but(operators=dict(operators), parameters=kept, padding=padding)
 
     def _plain(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str) -> Draft:
         return rounded_weights(

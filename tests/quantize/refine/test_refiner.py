@@ -31,7 +31,8 @@ def test_every_kind_of_network(name: str, make_refiner: MakeRefiner, tmp_path: A
     _, report, model = refined(make_refiner, case, effort="fast")
     assert not report.before.beats(report.after)
     assert report.rule in report.rules
-    assert [one.name for one in report.passes] == ["ranges", "equalize", "weights", "biases", "gain"]
+    passes_run = [one.name for one in report.passes]
+    assert passes_run == ["ranges", "equalize", "weights", "biases", "gain", "layout"]
     # Both spellings are still one model, and its weights fit every CPU.
     twin = to_qoperator(model)
     left, right = (outputs(make_session(m, threads=1), case.images) for m in (model, twin))
@@ -104,9 +105,9 @@ def test_where_all_of_it_harms_the_model_stays_as_it_was(
 
 
 def test_passes_can_be_switched_off(make_refiner: MakeRefiner) -> None:
-    off = {"equalize": False, "weights": False, "biases": False, "gain": False}
+    off = {"equalize": False, "weights": False, "biases": False, "gain": False, "layout": False}
     _, report, _ = refined(make_refiner, zoo_case("inverted_residual"), effort="fast", **off)
-    assert [(one.status, one.what) for one in report.passes[1:]] == [("skipped", "switched off")] * 4
+    assert [(one.status, one.what) for one in report.passes[1:]] == [("skipped", "switched off")] * 5
 
 
 def test_a_given_rule_is_not_chosen(make_refiner: MakeRefiner) -> None:

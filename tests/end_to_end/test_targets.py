@@ -24,7 +24,13 @@ WEIGHTED = {"Conv", "Gemm", "MatMul"}
 @pytest.fixture(scope="module")
 def runs(run_program: Runner) -> Mapping[TargetName, Run]:
     return {
-        name: run_program("--demo", f"--target={name}", *(["--profile"] if name == "tensorrt" else []))
+        name: run_program(
+            "--demo",
+            f"--target={name}",
+            "--refine=fast",
+            "--no_html",
+            *(["--profile"] if name == "tensorrt" else []),
+        )
         for name in TARGETS
     }
 

@@ -37,7 +37,10 @@ def channel_factors(fp32: onnx.ModelProto, inventory: Inventory, qdq: onnx.Model
             continue
         weights = before.array(own[operator.name].input[1])
         integer = _dequantized(after, twins[operator.name].input[1])
-        if weights is None or integer is None or weights.shape != integer.shape:
+        if weights is None or integer is None:
+            continue
+        integer = integer[:, : weights.shape[1]]  # without channels of zeros that were added
+        if weights.shape != integer.shape:
             continue
         slopes = _slopes(_without(weights, found.get(operator.inputs[0])), integer)
         if np.abs(slopes - 1.0).max() > _LEAST_CHANGE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from quantize.graph import GraphIndex
@@ -67,13 +68,22 @@ def _read_quantized(
     same = {node.name: node for node in integers.graph.node}
     for node in graph.node:
         twin = same.get(node.name)
-        if not node.name or twin is None or len(twin.input) != len(node.input):
+        if not node.name or twin is None:
             continue
-        for tensor, given in zip(node.input, twin.input, strict=True):
+        # A convolution may have been given a bias that it had not.
+        for tensor, given in zip(node.input, twin.input, strict=False):
             source = integers.producer.get(given)
             if source is None or source.op_type != "DequantizeLinear" or len(source.input) < 3:
                 continue
             scale, zero_point = integers.array(source.input[1]), integers.array(source.input[2])
             constant = source.input[0] in integers.initializers
             if not constant and scale is not None and zero_point is not None and scale.size == 1:
-                yield tensor, source.input[0], ActivationScale(float(scale.item()), int(zero_point.item()))
+                signed = zero_point.dtype == np.int8
+                entry = ActivationScale(float(scale.item()), int(zero_point.item()), signed)
+                yield tensor, _unpadded(source.input[0], integers), entry
+
+
+def _unpadded(tensor: str, integers: GraphIndex) -> str:
+    """The tensor before channels of zeros were added to it."""
+    maker = integers.producer.get(tensor)
+    return maker.input[0] if maker is not None and maker.op_type == "Pad" else tensor

@@ -19,8 +19,8 @@ from tests.end_to_end.conftest import Run, Runner
 _LARGEST_DECLINE = 0.015
 _LARGEST_PEAK_BYTES = 1_500_000_000
 
-# What it asks of the refinement; the divergence of single runs lies between 0.0055 and 0.0080 on these images,
-# by which positions happen to be sampled, and that of the engine alone is 0.05.
+# The divergence of single runs lies between 0.0055 and 0.0080 on these images, by which positions happen to
+# be sampled; that of the engine alone is 0.05.
 _LARGEST_KL = 0.010
 _LEAST_AGREEMENT = 0.96
 _LARGEST_REFINED_PEAK_BYTES = 2_000_000_000
@@ -64,7 +64,7 @@ def test_int8_file_is_a_quarter_of_fp32(flagship: Run) -> None:
 
 
 def test_fp32_accuracy_is_the_reference_figure(flagship: Run) -> None:
-    """83.2 % on all 500 images; on 350 of them it is within three standard errors of sampling (1.1 points)."""
+    """83.2 % on all 500 images; on 350 of them it is within three standard errors (1.1 points)."""
     accuracy = flagship.report["models"]["fp32"]["accuracy"]["top1_fraction"]
     assert accuracy == pytest.approx(0.832, abs=0.033)
 

@@ -119,7 +119,8 @@ class Refiner:
         assert self._best is not None  # `refine` has just set it
         best = self._best
         kept = {name: best.parameters[name] for name in operators if name in best.parameters}
-        return best.but(operators=dict(operators), parameters=kept)
+        padding = {name: count for name, count in best.padding.items() if name in operators}
+        return best.but(operators=dict(operators), parameters=kept, padding=padding)
 
     def _plain(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str) -> Draft:
         return rounded_weights(
@@ -216,7 +217,8 @@ class Refiner:
     ) -> tuple[PassReport, PassReport]:
         """What choosing a rule did to the plain model, and what scaling did."""
         chosen = best_of(results)
-        plain = results[chosen][2][0].before
+        _, score, passes = results[chosen]
+        plain = passes[0].before if passes else score
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         what = f"{chosen.rule}, of {len(rules)} rules"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from calibration.decode import load_image
 from calibration.errors import InputError
 from calibration.imageset import ImageSet
+from calibration.prepared import Prepared
 from calibration.progress import track
+from calibration.store import Store
 from calibration.transforms.pipeline import Pipeline
 
 # Decoding is 3-4 ms an image and inference 6-9 ms on one core: more threads than this only wait.
@@ -26,8 +28,23 @@ _MAX_DEFAULT_WORKERS = 8
 # four even out images of very different size.
 _PREFETCH_PER_WORKER = 4
 
+T = TypeVar("T")
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 _Sample = tuple[npt.NDArray[Any], int]
+
+
+class Scratch:
+    """Memory that is used again and again; for one thread."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.float32)
+
+    def array(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """An array of that shape with anything in it, valid until the next call."""
+        count = math.prod(shape)
+        if self._memory.size < count:
+            self._memory = np.empty(count, np.float32)
+        return self._memory[:count].reshape(shape)
 
 
 class DataLoader:
@@ -41,10 +58,15 @@ class DataLoader:
     most `prefetch_images` ahead of the consumer, so memory does not grow with the set. The threads end with
     the iteration, also when the consumer stops early or is interrupted.
 
+    Or batch by batch in any order, from any number of threads of the caller's: `load`.
+
     Attributes:
         images: the image set.
         pipeline: the transforms.
         batch_size: images per batch.
+        progress: whether passes over it are shown.
+        exif_orientation: see `load_image`.
+        store: where decoded pixels are kept between passes and runs; None decodes in every pass.
     """
 
     def __init__(
@@ -58,6 +80,8 @@ class DataLoader:
         progress: bool = False,
         prefetch_images: int | None = None,
         exif_orientation: bool = True,
+        store: Store | None = None,
+        by_content: bool = False,
     ) -> None:
         """Checks and keeps the settings; no image is read yet.
 
@@ -70,6 +94,8 @@ class DataLoader:
             progress: whether each iteration shows its progress on standard error.
             prefetch_images: how many images may be in the making or waiting; four per worker when not given.
             exif_orientation: see `load_image`.
+            store: see the attribute.
+            by_content: tell images apart by their content too, not only by path, size and times.
 
         Raises:
             InputError: a number is less than 1, or the transforms do not end in float32.
@@ -81,9 +107,14 @@ class DataLoader:
         ahead = self._workers * _PREFETCH_PER_WORKER if prefetch_images is None else prefetch_images
         self._prefetch_images = _at_least_one("prefetch_images", ahead)
         self._description = description
-        self._progress = progress
+        self.progress = progress
         self.exif_orientation = exif_orientation
         _check_float32(pipeline)
+        self.store = store
+        self.by_content = by_content
+        self._prepared = Prepared(
+            images, pipeline, exif_orientation=exif_orientation, store=store, by_content=by_content
+        )
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -99,7 +130,7 @@ class DataLoader:
         samples = self._samples()
         # track is a generator over a generator: both are closed here, by name, so that threads and bar end at
         # once and not when the garbage collector comes by.
-        shown = track(samples, description=self._description, total=len(self.images), enabled=self._progress)
+        shown = track(samples, description=self._description, total=len(self.images), enabled=self.progress)
         try:
             first_shape: tuple[int, ...] | None = None
             for start in range(0, len(self.images), self.batch_size):
@@ -131,17 +162,78 @@ class DataLoader:
             # Waits for the images in the making only: at most one per worker, some milliseconds.
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def subset(
+        self, indices: Sequence[int], *, batch_size: int | None = None, progress: bool = False
+    ) -> DataLoader:
+        """A loader of some of the images, in the order of `indices`, that shares everything else."""
+        return DataLoader(
+            self.images.subset(indices),
+            self.pipeline,
+            batch_size=batch_size or self.batch_size,
+            workers=self._workers,
+            description=self._description,
+            progress=progress,
+            exif_orientation=self.exif_orientation,
+            store=self.store,
+            by_content=self.by_content,
+        )
+
+    def load(self, batch: int, scratch: Scratch | None = None) -> Batch:
+        """Batch number `batch`, from 0, made by the calling thread; any number of threads may call.
+
+        Args:
+            batch: which.
+            scratch: memory for the images, which are then valid until it is used again. New memory costs as
+                much as everything else together when the pixels come from the cache: the system hands it out
+                in pages of 4 KiB, and clears each.
+
+        Raises:
+            InputError: as `__iter__`.
+        """
+        indices, prepared = self._indices(batch), self._prepared
+        first = prepared.planes(indices[0])
+        shape = self.pipeline.output_shape() or prepared.finish(indices[0], first).shape
+        out = (scratch or Scratch()).array((len(indices), *shape))
+        prepared.finish(indices[0], first, out[0])
+        for place, index in enumerate(indices[1:], start=1):
+            planes = prepared.planes(index)
+            if planes.shape != first.shape:  # then the result's may differ too, and has no place
+                self._check_shape(index, prepared.finish(index, planes).shape, shape)
+            prepared.finish(index, planes, out[place])
+        return out, self.labels(batch)
+
+    def labels(self, batch: int) -> npt.NDArray[np.int64]:
+        """The labels of a batch, without reading its images."""
+        return np.array([self._prepared.label(index) for index in self._indices(batch)], np.int64)
+
+    def batch_key(self, batch: int) -> str:
+        """What identifies the content of a batch, labels aside: 64 hexadecimal digits.
+
+        Raises:
+            InputError: an image is not there.
+        """
+        keys = "".join(self._prepared.key(index) for index in self._indices(batch))
+        return hashlib.sha256(keys.encode()).hexdigest()
+
+    def shown(
+        self, passed: Iterable[T], image_count: Callable[[T], int], description: str | None = None
+    ) -> Generator[T, None, None]:
+        """Passes on what is made of the batches, and reports the progress if this loader reports any."""
+        return track(
+            passed,
+            description=description or self._description,
+            total=len(self.images),
+            enabled=self.progress,
+            count=image_count,
+        )
+
+    def _indices(self, batch: int) -> range:
+        start = batch * self.batch_size
+        return range(start, min(start + self.batch_size, len(self.images)))
+
     def _load(self, index: int) -> _Sample:
-        path = self.images.path(index)
-        image = load_image(path, exif_orientation=self.exif_orientation)
-        try:
-            return self.pipeline(image, self.images.labels[index])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except Exception as error:
-            # OpenCV and numpy report what they cannot do with this image in their own types.
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path}: cannot be transformed: {reason}") from error
+        one = self._prepared
+        return one.finish(index, one.planes(index)), one.label(index)
 
     def _check_shape(self, index: int, shape: tuple[int, ...], first_shape: tuple[int, ...]) -> None:
         if shape != first_shape:

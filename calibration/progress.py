@@ -23,6 +23,7 @@ def track(
     enabled: bool = True,
     stream: TextIO | None = None,
     clock: Clock = time.monotonic,
+    count: Callable[[T], int] | None = None,
 ) -> Generator[T, None, None]:
     """Passes items on and reports how many have passed, how fast, and how long it will take.
 
@@ -37,6 +38,7 @@ def track(
         enabled: whether anything is shown.
         stream: where to write; standard error at the time of the first item when not given.
         clock: seconds that never go back; tests give their own.
+        count: item -> how many units it stands for, for example the images of a batch; 1 when not given.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
@@ -45,9 +47,13 @@ def track(
         return
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        yield from _bar(iterable, description, total, unit, out)
+        yield from _bar(iterable, description, total, unit, out, count=count or _one)
     else:
-        yield from _lines(_Lines(description, total, unit, out, clock), iterable)
+        yield from _lines(_Lines(description, total, unit, out, clock), iterable, count or _one)
+
+
+def _one(_: object) -> int:
+    return 1
 
 
 class _Lines:
@@ -69,8 +75,8 @@ class _Lines:
     def start(self) -> None:
         self.write(f"{self._total} {self._unit}" if self._total is not None else "started")
 
-    def advance(self) -> None:
-        self.done_count += 1
+    def advance(self, count: int) -> None:
+        self.done_count += count
         now_s = self._clock()
         if now_s - self._last_s >= _LINE_INTERVAL_S:
             self._last_s = now_s
@@ -86,20 +92,26 @@ class _Lines:
         self.write(f"{how} {self.done_count}{of_total} {self._unit} in {elapsed_s:.1f} s{rate}")
 
 
-def _lines(lines: _Lines, iterable: Iterable[T]) -> Generator[T, None, None]:
+def _lines(lines: _Lines, iterable: Iterable[T], count: Callable[[T], int]) -> Generator[T, None, None]:
     lines.start()
     complete = False
     try:
         for item in iterable:
             yield item
-            lines.advance()
+            lines.advance(count(item))
         complete = True
     finally:
         lines.finish(complete=complete)
 
 
 def _bar(
-    iterable: Iterable[T], description: str, total: int | None, unit: str, out: TextIO
+    iterable: Iterable[T],
+    description: str,
+    total: int | None,
+    unit: str,
+    out: TextIO,
+    *,
+    count: Callable[[T], int],
 ) -> Generator[T, None, None]:
     # Imported here: rich takes a tenth of a second that plain output need not pay.
     from rich.console import Console
@@ -130,4 +142,4 @@ def _bar(
         task_id = progress.add_task(description, total=total)
         for item in iterable:
             yield item
-            progress.advance(task_id)
+            progress.advance(task_id, count(item))

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from quantize.diagnose.options import ReportOptions
     from quantize.pipeline import TuningResult, tune
 
-__all__ = ["TuningResult", "tune"]
+__all__ = ["ReportOptions", "TuningResult", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the pipeline when one of its two public names is first used (PEP 562)."""
+    """Imports the pipeline when one of its public names is first used (PEP 562)."""
     if name in __all__:
         from quantize import pipeline
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.demo_data import write_digits_dataset
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.pipeline import TuningResult, run_tune
 from quantize.stages import Verbosity
@@ -24,7 +25,9 @@ def run_demo(
     *,
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
+    profile: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes the small MobileNetV2 of `examples/digits` on handwritten digits.
 
@@ -33,7 +36,9 @@ def run_demo(
         overrides: dotted field of the configuration -> value.
         verbosity: as for `run_tune`.
         keep_failed: as for `run_tune`.
+        profile: as for `run_tune`.
         command: as for `run_tune`.
+        report: as for `run_tune`.
 
     Raises:
         InputError: the checkout is incomplete, or the output cannot be written.
@@ -47,11 +52,15 @@ def run_demo(
             f"quantization.calibration.{_ROOT_FIELD}": digits.calibration,
             f"evaluation.accuracy.{_ROOT_FIELD}": digits.evaluation,
         }
+        # The images are gone after the run, and so is what was kept of them.
+        cache = {} if "cache.dir" in overrides else {"cache.dir": Path(folder) / "cache"}
         return run_tune(
-            load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**overrides, **paths}),
+            load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**cache, **overrides, **paths}),
             input_model=model,
             output_model=output_model or Path.cwd() / _OUTPUT,
             verbosity=verbosity,
             keep_failed=keep_failed,
+            profile=profile,
             command=command,
+            report=report,
         )

@@ -29,12 +29,27 @@ class Destination:
     Attributes:
         folder: where they go; exists.
         models: format -> file.
-        report: the JSON report.
+        report: the JSON report; beside it, `html` and `markdown` say the same to people.
     """
 
     folder: Path
     models: Mapping[Format, Path]
     report: Path
+
+    @property
+    def html(self) -> Path:
+        """The report as a page."""
+        return self.report.with_suffix(".html")
+
+    @property
+    def markdown(self) -> Path:
+        """The report as text."""
+        return self.report.with_suffix(".md")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (*self.models.values(), self.report, self.html, self.markdown)
 
     def failed(self) -> Destination:
         """The names for a run that did not meet its criterion."""
@@ -63,7 +78,7 @@ def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Fo
         report = folder / "report.json"
     destination = Destination(folder, models, report)
     failed = destination.failed()
-    for path in (*models.values(), report, *failed.models.values(), failed.report):
+    for path in (*destination.files, *failed.files):
         _check_free(path, input_model, output_model)
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not nearest.is_dir():

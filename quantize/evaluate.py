@@ -1,22 +1,72 @@
 """Many models, one pass over the images.
 
-Each batch is decoded once and run through all models while it is hot.
+Each batch is made once and run through all models while it is hot. Several batches are under way at once, one
+per worker, from the image files to the counts: with single-threaded sessions that is as fast as one session
+whose threads spin while they wait, 10 to 25 % faster than one whose threads sleep (MobileNetV2, two cores),
+and no output depends on the number of workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from calibration.dataloader import Scratch
 from quantize.errors import InputError
 from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ties, label_ranks
+from quantize.parallel import in_order
 from quantize.session import outputs
 
-Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+Images = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Batch = tuple[Images, Labels]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Batches that any worker can make, such as a `DataLoader`; other iterables are read by one thread."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, batch: int, scratch: Scratch | None = None) -> Batch:
+        """Batch number `batch`, its images in the scratch memory if that is given."""
+
+    def labels(self, batch: int) -> Labels:
+        """Its labels alone."""
+
+    def shown(
+        self, passed: Iterable[Any], image_count: Callable[[Any], int], description: str | None = None
+    ) -> Generator[Any, None, None]:
+        """Passes on, and reports progress."""
+
+
+class Remembered(Protocol):
+    """A model whose outputs may be known already."""
+
+    def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
+        """Its outputs on batch number `batch`; `images` makes the images, if they are needed at all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Which images of a batch a model is right on, [N] bool each."""
+
+    top1: npt.NDArray[np.bool_]
+    top5: npt.NDArray[np.bool_]
+
+
+# Is shown what every model put out for a batch, and its labels, in order.
+Observer = Callable[[Mapping[str, Floats], Labels], None]
+
+# Told of every batch, in order; True ends the pass, which then covers the images up to here.
+Watch = Callable[[Mapping[str, Outcome]], bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +83,22 @@ class Evaluation:
     top5_hits: npt.NDArray[np.bool_]
     equality: Mapping[str, Equality] = field(default_factory=dict)
     """Bit for bit against other models, by their name, for the pairs that were asked for."""
+    witness: Equality | None = None
+    """Bit for bit against its witness on the first images; None where it has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What one batch adds; the outputs themselves are kept for an observer only."""
+
+    images: int
+    outcomes: Mapping[str, Outcome]
+    counts: Mapping[str, Counts]
+    fidelity: Mapping[str, Fidelity]
+    equality: Mapping[tuple[str, str], Equality]
+    witness: Mapping[str, Equality]
+    shown: tuple[Mapping[str, Floats], Labels] | None
+    """What an observer is shown; None without one."""
 
 
 @dataclass
@@ -45,13 +111,13 @@ class _Tally:
     top5_bits: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
 
-    def add(self, logits: Floats, labels: npt.NDArray[np.int64], name: str) -> None:
-        ranks = label_ranks(logits, labels, model=name)
-        top1, top5 = ranks == 0, ranks < TOP_K
-        self.counts = self.counts.merge(Counts.from_hits(top1, top5, ties=count_ties(logits)))
-        self.top1_bits.append(np.packbits(top1))
-        self.top5_bits.append(np.packbits(top5))
-        self.batch_sizes.append(len(labels))
+    def add(self, name: str, step: _Step) -> None:
+        outcome = step.outcomes[name]
+        self.counts = self.counts.merge(step.counts[name])
+        self.fidelity = self.fidelity.merge(step.fidelity.get(name, Fidelity.empty()))
+        self.top1_bits.append(np.packbits(outcome.top1))
+        self.top5_bits.append(np.packbits(outcome.top5))
+        self.batch_sizes.append(step.images)
 
     def hits(self, bits: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
         unpacked = [np.unpackbits(b, count=n) for b, n in zip(bits, self.batch_sizes, strict=True)]
@@ -59,23 +125,35 @@ class _Tally:
 
 
 def evaluate(
-    sessions: Mapping[str, ort.InferenceSession],
-    batches: Iterable[Batch],
+    models: Mapping[str, ort.InferenceSession | Remembered],
+    batches: Batches | Iterable[Batch],
     *,
     reference: str | None = None,
     probabilities: bool = False,
     pairs: Sequence[tuple[str, str]] = (),
+    witnesses: Mapping[str, ort.InferenceSession] | None = None,
+    witness_images: int = 0,
+    observer: Observer | None = None,
+    workers: int = 1,
+    watch: Watch | None = None,
+    description: str | None = None,
 ) -> dict[str, Evaluation]:
     """Run every model on every batch, one model after another.
 
     Memory does not grow with the number of images beyond two bits an image and model.
 
     Args:
-        sessions: the models by name.
+        models: by name; sessions had better be single-threaded where there are several workers.
         batches: images [N, ...] float32 and labels [N] integer, in batches of any size.
         reference: the name of the model that the others' fidelity is measured against.
         probabilities: the models end in softmax.
         pairs: names of models whose outputs are compared bit for bit.
+        witnesses: name of a model -> another session whose outputs should be the same bit for bit.
+        witness_images: on how many images they are run, the first ones.
+        observer: is shown every batch once it is counted.
+        workers: batches under way at once.
+        watch: may end the pass early.
+        description: what the progress display calls it, where the batches have one.
 
     Returns:
         One evaluation per model, under the same name.
@@ -84,24 +162,140 @@ def evaluate(
         InputError: no images; images or labels that do not fit the models; unknown names.
         EngineError: a model failed or put out NaN.
     """
-    _check_names(sessions, reference, pairs)
-    tallies = {name: _Tally() for name in sessions}
+    _check_names(models, reference, [*pairs, *((name, name) for name in witnesses or {})])
+    tallies = {name: _Tally() for name in models}
     equalities = {pair: Equality() for pair in pairs}
-    for images, labels in batches:
-        logits = {name: outputs(session, images, model=name) for name, session in sessions.items()}
-        for name, tally in tallies.items():
-            tally.add(logits[name], labels, name)
-            if reference is not None and name != reference:
-                step = Fidelity.from_logits(
-                    logits[reference], logits[name], probabilities=probabilities, model=name
-                )
-                tally.fidelity = tally.fidelity.merge(step)
-        for left, right in pairs:
-            step_equality = Equality.from_logits(logits[left], logits[right])
-            equalities[left, right] = equalities[left, right].merge(step_equality)
+    witnessed = {name: Equality() for name in witnesses or {}}
+    wanted = _Wanted(
+        models, reference, probabilities, pairs, witnesses or {}, witness_images, observer is not None
+    )
+
+    def judge(item: _Item) -> _Step:
+        return _judged(wanted, item)
+
+    steps = in_order(judge, _items(batches), workers=workers)
+    shown = batches.shown(steps, _images_of, description) if isinstance(batches, Batches) else steps
+    try:
+        for step in shown:
+            for name, tally in tallies.items():
+                tally.add(name, step)
+            for pair, equality in step.equality.items():
+                equalities[pair] = equalities[pair].merge(equality)
+            for name, equality in step.witness.items():
+                witnessed[name] = witnessed[name].merge(equality)
+            if observer is not None and step.shown is not None:
+                observer(*step.shown)
+            if watch is not None and watch(step.outcomes):
+                break
+    finally:
+        # By name, so that workers and progress display end now.
+        shown.close()
+        steps.close()
     if any(not tally.batch_sizes for tally in tallies.values()):
         raise InputError("evaluation images: 0 were given; check the image list and the data path")
-    return {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
+    results = {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
+    return {name: replace(result, witness=witnessed.get(name)) for name, result in results.items()}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is done with every batch; the arguments of `evaluate`."""
+
+    models: Mapping[str, ort.InferenceSession | Remembered]
+    reference: str | None
+    probabilities: bool
+    pairs: Sequence[tuple[str, str]]
+    witnesses: Mapping[str, ort.InferenceSession]
+    witness_images: int
+    observed: bool
+
+
+# A worker is done with a batch before it makes the next.
+_MEMORY = threading.local()
+
+
+class _Item:
+    """One batch on its way to a worker, which makes the images when the first model asks for them."""
+
+    def __init__(self, number: int, first: int, batches: Batches | None, batch: Batch | None = None) -> None:
+        self.number, self.first, self._batches, self._batch = number, first, batches, batch
+
+    @cached_property
+    def batch(self) -> Batch:
+        if self._batch is not None:
+            return self._batch
+        assert self._batches is not None
+        if not hasattr(_MEMORY, "scratch"):
+            _MEMORY.scratch = Scratch()
+        return self._batches.load(self.number, _MEMORY.scratch)
+
+    def images(self) -> Images:
+        return self.batch[0]
+
+    def labels(self) -> Labels:
+        return self.batch[1] if self._batches is None else self._batches.labels(self.number)
+
+
+def _items(batches: Batches | Iterable[Batch]) -> Iterator[_Item]:
+    first = 0
+    if isinstance(batches, Batches):
+        for number in range(len(batches)):
+            yield _Item(number, first, batches)
+            first += len(batches.labels(number))
+    else:
+        for number, batch in enumerate(batches):
+            yield _Item(number, first, None, batch)
+            first += len(batch[1])
+
+
+def _images_of(step: _Step) -> int:
+    return step.images
+
+
+def _judged(wanted: _Wanted, item: _Item) -> _Step:
+    """Runs one batch through all models and compares what they say."""
+    logits = {
+        name: outputs(model, item.images(), model=name)
+        if isinstance(model, ort.InferenceSession)
+        else model.logits(item.number, item.images)
+        for name, model in wanted.models.items()
+    }
+    reference, labels = wanted.reference, item.labels()
+    outcomes, counts = {}, {}
+    for name, values in logits.items():
+        ranks = label_ranks(values, labels, model=name)
+        outcomes[name] = Outcome(ranks == 0, ranks < TOP_K)
+        counts[name] = Counts.from_hits(outcomes[name].top1, outcomes[name].top5, ties=count_ties(values))
+    fidelity = {
+        name: Fidelity.from_logits(logits[reference], values, probabilities=wanted.probabilities, model=name)
+        for name, values in logits.items()
+        if reference is not None and name != reference
+    }
+    return _Step(
+        images=len(labels),
+        outcomes=outcomes,
+        counts=counts,
+        fidelity=fidelity,
+        equality={
+            (left, right): Equality.from_logits(logits[left], logits[right]) for left, right in wanted.pairs
+        },
+        witness=_witnessed(wanted, item, logits),
+        shown=(logits, labels) if wanted.observed else None,
+    )
+
+
+def _witnessed(wanted: _Wanted, item: _Item, logits: Mapping[str, Floats]) -> dict[str, Equality]:
+    """The models' outputs compared with those of their witnesses, on the images that are among the first."""
+    count = wanted.witness_images - item.first
+    if count <= 0:
+        return {}
+    return {
+        name: Equality.from_logits(
+            logits[name][:count],
+            outputs(session, item.images()[:count], model=f"{name} with exact kernels"),
+        )
+        for name, session in wanted.witnesses.items()
+    }
 
 
 def _finish(
@@ -122,11 +316,9 @@ def _finish(
 
 
 def _check_names(
-    sessions: Mapping[str, ort.InferenceSession], reference: str | None, pairs: Sequence[tuple[str, str]]
+    models: Mapping[str, object], reference: str | None, pairs: Sequence[tuple[str, str]]
 ) -> None:
     asked = {name for pair in pairs for name in pair} | ({reference} if reference is not None else set())
-    unknown = sorted(asked - set(sessions))
+    unknown = sorted(asked - set(models))
     if unknown:
-        raise InputError(
-            f"evaluate: no model named {unknown[0]!r}; given are {', '.join(sessions) or 'none'}"
-        )
+        raise InputError(f"evaluate: no model named {unknown[0]!r}; given are {', '.join(models) or 'none'}")

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
 from calibration.dataloader import DataLoader
+from quantize.baseline import Baseline
 from quantize.criterion import Criterion
+from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
-from quantize.metrics import Counts, Fidelity, guessing_accuracy
-from quantize.session import make_session, outputs
+from quantize.metrics import Counts, guessing_accuracy
+from quantize.sequential import LEAST_IMAGES, Sequential
+from quantize.session import make_session
 
 # Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
 _DIVERGENCE_IMAGE_COUNT = 32
 
+
 # With fewer classes or images a model that is merely weak could look like one that guesses.
 _TELLING_CLASS_COUNT = 10
 _TELLING_IMAGE_COUNT = 20
+
+
+@dataclass(frozen=True)
+class Abandonment:
+    """How early a trial may be given up.
+
+    Attributes:
+        confidence: that it misses the criterion, a fraction of 1.
+        seed: of the order in which the images are seen.
+    """
+
+    confidence: float
+    seed: int
 
 
 class AccuracyJudge:
@@ -28,13 +45,29 @@ class AccuracyJudge:
     Args:
         loader: evaluation images.
         criterion: says which metric.
-        threads: of the sessions.
+        threads: batches under way at once.
         classes: of the model; None if it does not say.
+        baseline: knows the accuracy of the fp32 model on these images, for the first call.
+        abandonment: when to give a trial up, on large sets, if the baseline is known; None is never.
+
+    Attributes:
+        judged_images: images that models were judged on, each as often as it was.
+        abandoned: number of a trial that was given up -> how many images it was judged on.
     """
 
     def __init__(
-        self, loader: DataLoader, criterion: Criterion, *, threads: int, classes: int | None = None
+        self,
+        loader: DataLoader,
+        criterion: Criterion,
+        *,
+        threads: int,
+        classes: int | None = None,
+        baseline: Baseline | None = None,
+        abandonment: Abandonment | None = None,
     ) -> None:
+        self._baseline, self._abandonment = baseline, abandonment
+        self.abandoned: dict[int, int] = {}
+        self.judged_images = 0
         self._loader, self._criterion, self._threads = loader, criterion, threads
         self._classes, self._calls = classes, 0
 
@@ -44,12 +77,51 @@ class AccuracyJudge:
         Raises:
             InputError: the first model, which is fp32, may as well be guessing: it proves nothing.
         """
-        session = make_session(model, threads=self._threads)
-        counts: Counts = evaluate({"model": session}, self._loader)["model"].counts
         self._calls += 1
+        if self._calls == 1 and self._baseline is not None:
+            counts = self._baseline.evaluation.counts
+        elif self._baseline is not None and self._may_be_abandoned():
+            return self._until_decided(model, self._baseline, self._abandonment)
+        else:
+            session = make_session(model, threads=1)
+            description = f"trial {self._calls - 1}" if self._calls > 1 else "fp32"
+            found = evaluate({"model": session}, self._loader, workers=self._threads, description=description)
+            counts = found["model"].counts
+            self.judged_images += counts.images
         if self._calls == 1:
             self._check_baseline(counts)
         return counts.top1 if self._criterion.metric == "top1" else counts.top5
+
+    def _may_be_abandoned(self) -> bool:
+        return self._abandonment is not None and len(self._loader.images) >= LEAST_IMAGES
+
+    def _until_decided(
+        self, model: onnx.ModelProto, baseline: Baseline, abandonment: Abandonment | None
+    ) -> float:
+        """Accuracy of a trial; an estimate that misses the criterion if that was certain enough early on."""
+        assert abandonment is not None
+        metric = self._criterion.metric
+        known = baseline.evaluation
+        reference = known.top1_hits if metric == "top1" else known.top5_hits
+        # The test needs a random order, and the set's own is that of the classes.
+        order = np.random.default_rng(abandonment.seed).permutation(len(reference))
+        test = Sequential(reference[order], self._criterion, error_fraction=1 - abandonment.confidence)
+        found = evaluate(
+            {"model": make_session(model, threads=1)},
+            self._loader.subset(order.tolist(), progress=self._loader.progress),
+            workers=self._threads,
+            watch=lambda outcomes: test.add(
+                outcomes["model"].top1 if metric == "top1" else outcomes["model"].top5
+            ),
+            description=f"trial {self._calls - 1}",
+        )["model"]
+        self.judged_images += test.seen
+        if test.seen == len(reference):
+            return found.counts.top1 if metric == "top1" else found.counts.top5
+        self.abandoned[self._calls - 1] = test.seen
+        accuracy = float(reference.mean())
+        just_missing = self._criterion.lowest_accepted(accuracy) - 1 / len(reference)
+        return max(0.0, min(accuracy - test.decline, just_missing))
 
     def _check_baseline(self, counts: Counts) -> None:
         classes = self._classes or 0
@@ -64,33 +136,15 @@ class AccuracyJudge:
 
 
 class CalibrationDivergence:
-    """The engine's `Divergence`: mean KL(fp32 ‖ model) over the first calibration images, in nats.
-
-    Calibration images, because accuracy is judged on the evaluation images, which must not choose twice.
-    """
+    """The engine's `Divergence`: mean KL(fp32 ‖ model) over the first calibration images, in nats."""
 
     def __init__(
         self, fp32: onnx.ModelProto, loader: DataLoader, *, threads: int, probabilities: bool
     ) -> None:
-        self._threads, self._probabilities = threads, probabilities
-        self._loader, self._fp32 = loader, fp32
-        self._images: np.ndarray[Any, np.dtype[np.float32]] | None = None
-        self._reference: np.ndarray[Any, Any] | None = None
+        self._probe = Probe(
+            fp32, loader, _DIVERGENCE_IMAGE_COUNT, threads=threads, probabilities=probabilities
+        )
 
     def __call__(self, model: onnx.ModelProto) -> float:
         """Divergence of a model from fp32; the images are read and fp32 is run when first needed."""
-        if self._images is None or self._reference is None:
-            self._images = self._first_images()
-            self._reference = outputs(make_session(self._fp32, threads=self._threads), self._images)
-        logits = outputs(make_session(model, threads=self._threads), self._images)
-        return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities).kl
-
-    def _first_images(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        count = min(_DIVERGENCE_IMAGE_COUNT, len(self._loader.images))
-        first = DataLoader(
-            self._loader.images.subset(range(count)),
-            self._loader.pipeline,
-            batch_size=count,
-            exif_orientation=self._loader.exif_orientation,
-        )
-        return np.concatenate([images for images, _ in first])
+        return self._probe.fidelity(model).kl

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from quantize.errors import EngineError
+from quantize.graph import GraphIndex
 from quantize.session import make_session
+
+# What an operator computes on, or moves; "neither" is for shapes and the like.
+Precision = Literal["integer", "float", "quantize", "dequantize", "neither"]
 
 # Multiply-accumulate operators, the ones that int8 is for. In ONNX Runtime's spelling, whatever their domain:
 # ai.onnx, com.microsoft, com.microsoft.nchwc and com.ms.internal.nhwc use the same names.
@@ -106,11 +111,14 @@ class Coverage:
     """DequantizeLinear operators left: one, before the output, in a fully fused model."""
     float_weighted_operators: tuple[str, ...]
     """Names of convolutions and matrix products that run in float, as ONNX Runtime names them."""
+    declared_weighted: int = 0
+    """Of the integer kernels, those spelled as float operators between Q and DQ (`declared_coverage`)."""
 
     @property
     def integer_weighted(self) -> int:
         """Convolutions and matrix products that run in integers."""
-        return sum(count for kind, count in self.integer.items() if kind in INTEGER_WEIGHTED)
+        fused = sum(count for kind, count in self.integer.items() if kind in INTEGER_WEIGHTED)
+        return fused + self.declared_weighted
 
     @property
     def weighted(self) -> int:
@@ -119,7 +127,12 @@ class Coverage:
 
 
 def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
-    """Let ONNX Runtime optimize the model as it does to run it, and count what comes out.
+    """Counts what `optimized_model` gives; raises as it does."""
+    return graph_coverage(optimized_model(model_path, threads).graph)
+
+
+def optimized_model(model_path: str | Path, threads: int = 1) -> onnx.ModelProto:
+    """Let ONNX Runtime optimize the model as it does to run it.
 
     Args:
         model_path: an `.onnx` file.
@@ -135,29 +148,58 @@ def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
         # change, and layouts have no influence on what is integer.
         make_session(model_path, threads=threads, optimization="extended", optimized_path=optimized_path)
         try:
-            graph = onnx.load(optimized_path, load_external_data=False).graph
+            return onnx.load(optimized_path)
         except Exception as error:  # the reader's failures have no common root
             raise EngineError(
                 f"{model_path}: ONNX Runtime's optimized graph cannot be read: {error}"
             ) from error
-    return graph_coverage(graph)
+
+
+def declared_coverage(graph: GraphProto) -> Coverage:
+    """Count what a file in QDQ format asks to be run in integers, whatever ONNX Runtime makes of it here.
+
+    For deployments that this machine only emulates: an operator counts as an integer one if everything that
+    it computes with, its bias aside, comes from a DequantizeLinear.
+    """
+    index = GraphIndex(graph)
+    integer: Counter[str] = Counter()
+    floating: Counter[str] = Counter()
+    float_weighted: list[str] = []
+    for node in graph.node:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            continue
+        weighted = node.op_type in FLOAT_WEIGHTED
+        operands = node.input[:2] if weighted else [name for name in node.input if name in index.producer]
+        makers = [index.producer.get(name) for name in operands]
+        if makers and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in makers):
+            integer[node.op_type] += 1
+            continue
+        floating[node.op_type] += 1
+        if weighted:
+            float_weighted.append(node.name or node.output[0])
+    kinds = Counter(node.op_type for node in graph.node)
+    return Coverage(
+        integer=dict(sorted(integer.items())),
+        floating=dict(sorted(floating.items())),
+        quantize=kinds["QuantizeLinear"],
+        dequantize=kinds["DequantizeLinear"],
+        float_weighted_operators=tuple(float_weighted),
+        declared_weighted=sum(count for kind, count in integer.items() if kind in FLOAT_WEIGHTED),
+    )
 
 
 def graph_coverage(graph: GraphProto) -> Coverage:
     """Count kernels in an optimized graph whose nodes are in topological order, as ONNX demands."""
-    types = _known_types(graph)
     integer: Counter[str] = Counter()
     floating: Counter[str] = Counter()
     boundary: Counter[str] = Counter()
     float_weighted: list[str] = []
-    for node in graph.node:
-        taken = _input_types(node, types)
-        _propagate(node, types)
-        if node.op_type in _TO_INTEGER | _TO_FLOAT:
-            boundary["quantize" if node.op_type in _TO_INTEGER else "dequantize"] += 1
-        elif _is_integer(node, taken):
+    for node, precision in precisions(graph):
+        if precision in ("quantize", "dequantize"):
+            boundary[precision] += 1
+        elif precision == "integer":
             integer[node.op_type] += 1
-        elif taken & _FLOATS:
+        elif precision == "float":
             floating[node.op_type] += 1
             if node.op_type in FLOAT_WEIGHTED:
                 float_weighted.append(node.name or node.output[0])
@@ -168,6 +210,22 @@ def graph_coverage(graph: GraphProto) -> Coverage:
         dequantize=boundary["dequantize"],
         float_weighted_operators=tuple(float_weighted),
     )
+
+
+def precisions(graph: GraphProto) -> Iterator[tuple[NodeProto, Precision]]:
+    """What each operator of an optimized graph computes on, in the graph's order."""
+    types = _known_types(graph)
+    for node in graph.node:
+        taken = _input_types(node, types)
+        _propagate(node, types)
+        if node.op_type in _TO_INTEGER:
+            yield node, "quantize"
+        elif node.op_type in _TO_FLOAT:
+            yield node, "dequantize"
+        elif _is_integer(node, taken):
+            yield node, "integer"
+        else:
+            yield node, "float" if taken & _FLOATS else "neither"
 
 
 def _is_integer(node: NodeProto, taken: frozenset[int]) -> bool:

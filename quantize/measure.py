@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from quantize.benchmark import benchmark
+from quantize.cache import open_store
 from quantize.config import Config
 from quantize.data import evaluation_loader, performance_batch
 from quantize.evaluate import evaluate
 from quantize.model import Signature, load_model, read_signature
+from quantize.printable import json_ready
 from quantize.session import make_session
 from quantize.stages import Stages, Verbosity
 
@@ -19,21 +22,40 @@ from quantize.stages import Stages, Verbosity
 _DEFAULT_ITERATION_COUNT = 200
 
 
-def run_evaluate(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
+def run_evaluate(
+    config: Config, *, input_model: Path, verbosity: Verbosity = "normal", as_json: bool = False
+) -> int:
     """Prints top-1 and top-5 of a model, fp32 or int8, on the evaluation images; returns the exit code."""
     stages = Stages(verbosity)
     _warn(stages, config.warnings)
-    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown)
+    store = open_store(config, lambda problem: stages.say(f"warning: {problem}"))
+    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown, store=store)
     _warn(stages, warnings)
-    session = make_session(input_model, threads=config.thread_count)
-    found = evaluate({input_model.name: session}, loader)[input_model.name].counts
+    session = make_session(input_model, threads=1)
+    name = input_model.name
+    found = evaluate({name: session}, loader, workers=config.thread_count)[name].counts
+    if as_json:
+        _print_json(
+            {
+                "model": str(input_model),
+                "images": found.images,
+                "top1_fraction": found.top1,
+                "top1_correct": found.top1_correct,
+                "top5_fraction": found.top5,
+                "top5_correct": found.top5_correct,
+                "top1_ties": found.top1_ties,
+            }
+        )
+        return 0
     print(f"Accuracy: {found.top1:.4f} top-1, {found.top5:.4f} top-5, {found.images} images")
     if found.top1_ties:
         print(f"{found.top1_ties} images have more than one best class; the lowest index counts")
     return 0
 
 
-def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "normal") -> int:
+def run_benchmark(
+    config: Config, *, input_model: Path, verbosity: Verbosity = "normal", as_json: bool = False
+) -> int:
     """Prints latency and throughput of a model with the configured warm-up, threads and instances."""
     stages = Stages(verbosity)
     _warn(stages, config.warnings)
@@ -51,6 +73,19 @@ def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "
         warmup=performance.warmup,
         iterations=iterations,
     )
+    if as_json:
+        latency = {name: getattr(found.latency, name) for name in ("median_ms", "p90_ms", "p99_ms")}
+        _print_json(
+            {
+                "model": str(input_model),
+                "latency": {"calls": found.latency.calls, **latency},
+                "throughput_images_per_s": found.throughput_images_per_s,
+                "batch_size": found.batch_size,
+                "threads": threads,
+                "instances": instances,
+            }
+        )
+        return 0
     print(
         f"Latency: {found.latency.median_ms:.3f} ms median, {found.latency.p90_ms:.3f} ms p90, "
         f"{found.latency.p99_ms:.3f} ms p99, batch size {found.batch_size}"
@@ -62,6 +97,10 @@ def run_benchmark(config: Config, *, input_model: Path, verbosity: Verbosity = "
 def _signature(path: Path) -> Signature:
     # Where the shape leaves the layout open, only the transforms know it; running a model takes no layout.
     return read_signature(load_model(path), path)
+
+
+def _print_json(document: Mapping[str, object]) -> None:
+    print(json.dumps(json_ready(document), indent=2, allow_nan=False))
 
 
 def _warn(stages: Stages, warnings: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes
@@ -67,33 +68,33 @@ class Signature:
         return self.input_shape[0]
 
 
-def load_model(path: Path, *, flag: str = "--input_model", strict: bool = True) -> onnx.ModelProto:
+def load_model(path: Path, *, named: str = "--input_model ", strict: bool = True) -> onnx.ModelProto:
     """Reads and checks an ONNX model; never modifies the file.
 
     Args:
-        path: an `.onnx` file.
-        flag: what to call it in messages.
+        path: the file.
+        named: what stands before the path in messages: the flag it came from; empty for an argument.
         strict: refuse a model that breaks the specification. Other quantizers write some that do, such as
             `DequantizeLinear` with an axis in opset 12, and ONNX Runtime runs them all the same.
 
     Raises:
-        InputError: the file is missing, is not ONNX, breaks the specification, or is quantized already.
+        InputError: the file is missing, is not ONNX, or breaks the specification.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{flag} {path}: {what}; give the path of an .onnx file")
+        raise InputError(f"{named}{path}: {what}; give the path of an .onnx file")
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{flag} {path}: cannot be read as ONNX ({_first_line(error)})") from error
+        raise InputError(f"{named}{path}: cannot be read as ONNX ({_first_line(error)})") from error
     if not model.graph.node:
-        raise InputError(f"{flag} {path}: is not an ONNX model, or has no operators; check the download")
+        raise InputError(f"{named}{path}: is not an ONNX model, or has no operators; check the download")
     if not strict:
         return model
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(f"{flag} {path}: is not a valid ONNX model ({_first_line(error)})") from error
+        raise InputError(f"{named}{path}: is not a valid ONNX model ({_first_line(error)})") from error
     return model
 
 
@@ -111,13 +112,16 @@ def require_float(model: onnx.ModelProto, path: Path) -> None:
             )
 
 
-def read_signature(model: onnx.ModelProto, path: Path, *, transposed: bool = True) -> Signature:
+def read_signature(
+    model: onnx.ModelProto, path: Path, *, transposed: bool = True, named: str = "--input_model "
+) -> Signature:
     """Finds the image input and the scores of a classifier.
 
     Args:
         model: any opset; initializers may be listed as inputs, as IR versions below 4 do.
         path: only named in errors.
         transposed: whether the transforms put channels first; decides where the model's shape cannot.
+        named: as for `load_model`.
 
     Raises:
         InputError: not exactly one float32 image input of rank 4, or not exactly one output.
@@ -126,21 +130,19 @@ def read_signature(model: onnx.ModelProto, path: Path, *, transposed: bool = Tru
     inputs = [value for value in model.graph.input if value.name not in index.initializers]
     if len(inputs) != 1:
         names = ", ".join(repr(value.name) for value in inputs) or "none"
-        raise InputError(f"--input_model {path}: needs exactly one image input, found {names}")
+        raise InputError(f"{named}{path}: needs exactly one image input, found {names}")
     shape = _shape(inputs[0])
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
         label = onnx.TensorProto.DataType.Name(kind) if kind else "no tensor"
-        raise InputError(
-            f"--input_model {path}: input {inputs[0].name!r} is {label}; a float32 image is needed"
-        )
+        raise InputError(f"{named}{path}: input {inputs[0].name!r} is {label}; a float32 image is needed")
     if len(shape) != 4:
         raise InputError(
-            f"--input_model {path}: input {inputs[0].name!r} has rank {len(shape)}; an image batch has rank 4"
+            f"{named}{path}: input {inputs[0].name!r} has rank {len(shape)}; an image batch has rank 4"
         )
     if len(model.graph.output) != 1:
         names = ", ".join(repr(value.name) for value in model.graph.output)
-        raise InputError(f"--input_model {path}: needs exactly one output, found {names}; cut the others off")
+        raise InputError(f"{named}{path}: needs exactly one output, found {names}; cut the others off")
     output = model.graph.output[0]
     return Signature(
         input_name=inputs[0].name,
@@ -212,3 +214,16 @@ def _ends_in_softmax(index: GraphIndex, tensor: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """The files beside a model that its initializers refer to, in alphabetical order."""
+    model = onnx.load(path, load_external_data=False)
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(path.parent / name for name in sorted(names))

@@ -80,12 +80,14 @@ class FloatOperator:
 class Inventory:
     """The operators of one graph: those that can be integers, that cannot, and that only move data.
 
-    Operators on other numbers than floats (shapes, indices) are none of them.
+    Operators on other numbers than floats (shapes, indices) are none of them. `float_scores` says whether
+    everything behind the last weighted operator stays float.
     """
 
     quantizable: tuple[Operator, ...]
     floating: tuple[FloatOperator, ...]
     movement: tuple[str, ...]
+    float_scores: bool = True
 
     def by_name(self) -> Mapping[str, Operator]:
         """Operator name -> operator."""
@@ -99,7 +101,9 @@ class Inventory:
 def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
     """Sorts every node of a prepared model; absorbed activations belong to their operator."""
     index = GraphIndex(model.graph)
-    before_weights = _tensors_before_weights(model.graph)
+    before_weights = tensors_before_weights(model.graph)
+    if not target.float_scores:
+        before_weights |= {name for node in model.graph.node for name in node.output}
     quantizable: list[Operator] = []
     floating: list[FloatOperator] = []
     movement: list[str] = []
@@ -117,7 +121,7 @@ def take_inventory(model: onnx.ModelProto, target: Target) -> Inventory:
             quantizable.append(operator)
             if operator.activation is not None:
                 absorbed.add(operator.activation)
-    return Inventory(tuple(quantizable), tuple(floating), tuple(movement))
+    return Inventory(tuple(quantizable), tuple(floating), tuple(movement), target.float_scores)
 
 
 def _works_on_shapes(node: onnx.NodeProto, index: GraphIndex) -> bool:
@@ -131,7 +135,8 @@ def _why_float(
 ) -> str | None:
     """The reason why a node cannot be an integer operator; None if it can, or only moves data."""
     if node.op_type not in target.integer_operators or node.domain not in ("", "ai.onnx"):
-        return f"ONNX Runtime has no integer kernel for {node.op_type}"
+        runtime = "ONNX Runtime" if target.on_cpu else target.name
+        return f"{runtime} has no integer kernel for {node.op_type}"
     kind = index.element_types.get(node.output[0], onnx.TensorProto.FLOAT)
     if kind != onnx.TensorProto.FLOAT:
         return f"it computes {onnx.TensorProto.DataType.Name(kind)}, not float32"
@@ -242,8 +247,8 @@ def clip_bounds(node: onnx.NodeProto, index: GraphIndex) -> tuple[float, float] 
     return float(low), float(high)
 
 
-def _tensors_before_weights(graph: onnx.GraphProto) -> frozenset[str]:
-    """The tensors from which some weighted operator's data input can still be reached."""
+def tensors_before_weights(graph: onnx.GraphProto) -> frozenset[str]:
+    """Returns the tensors from which some weighted operator's data input can still be reached."""
     reached: set[str] = set()
     for node in reversed(graph.node):  # an ONNX graph is sorted topologically
         if node.op_type in WEIGHTED_OPERATORS:

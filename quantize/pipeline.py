@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from quantize.baseline import Baseline
+from quantize.cache import open_store
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
 from quantize.destination import Destination, move_into_place, plan_destination, staging
+from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
+from quantize.inquiry import Inquiry, Pages
 from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
@@ -24,7 +28,6 @@ from quantize.restart import refine_given
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
-from quantize.target import PORTABLE
 from quantize.verify import Verification, verify
 
 
@@ -64,7 +67,9 @@ def tune(
     overrides: Mapping[str, object] | None = None,
     keep_failed: bool = False,
     start_from: str | Path | None = None,
+    profile: bool = False,
     verbosity: Verbosity = "quiet",
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Quantizes a classifier, as `run_tuning.sh` does.
 
@@ -77,7 +82,9 @@ def tune(
         overrides: dotted field of the configuration -> value.
         keep_failed: keep the best model, under a name that says so, if none meets the criterion.
         start_from: a QDQ model of the same network that is refined instead of searching for one.
+        profile: measure the time of each operator kind as well.
         verbosity: "quiet" prints nothing but the verdict.
+        report: how the report is made.
 
     Raises:
         InputError: something given is wrong.
@@ -95,6 +102,8 @@ def tune(
         verbosity=verbosity,
         keep_failed=keep_failed,
         start_from=None if start_from is None else Path(start_from),
+        profile=profile,
+        report=report,
     )
 
 
@@ -118,7 +127,9 @@ def run_tune(
     verbosity: Verbosity = "normal",
     keep_failed: bool = False,
     start_from: Path | None = None,
+    profile: bool = False,
     command: Sequence[str] = (),
+    report: ReportOptions | None = None,
 ) -> TuningResult:
     """Runs the main job and prints its table and verdict.
 
@@ -129,7 +140,9 @@ def run_tune(
         verbosity: as for `tune`.
         keep_failed: as for `tune`.
         start_from: as for `tune`.
+        profile: as for `tune`.
         command: how the run was started, for the report.
+        report: how the report is made.
     """
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     stages = Stages(verbosity)
@@ -139,27 +152,47 @@ def run_tune(
         destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
     with stages.stage("list the images"):
-        data = load_data(config, source.signature, progress=stages.shown)
+        data = load_data(
+            config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
+        )
+        inquiry = Inquiry(config, source, data, report or ReportOptions())
         _announce(stages, source, data)
+    baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
+    with stages.stage("fp32 baseline"):
+        stages.count_images("fp32 baseline", baseline.evaluation.counts.images)
     if start_from is None:
-        found = search(config, source, data, stages)
+        found = search(config, source, data, stages, known_nats=inquiry.known_nats, baseline=baseline)
     else:
-        found = refine_given(config, source, data, stages, start_from)
+        found = refine_given(config, source, data, stages, start_from, baseline=baseline)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
         with stages.stage("verify"):
-            stages.say("verifying the files as written")
             verification = verify(
                 input_model.absolute(),
                 staged,
                 data.evaluation,
                 threads=config.thread_count,
                 probabilities=source.signature.probabilities,
+                target=config.target,
+                profile=profile,
+                observer=inquiry.watcher,
+                baseline=baseline,
             )
-        context = _context(config, source, data, found, stages=stages, command=command, started_at=started_at)
+            stages.count_images("verify", verification.images)
+        diagnosis = inquiry.diagnose(found, stages)
+        with stages.stage("hash the images"):
+            context = _context(
+                config, source, data, found, stages=stages, command=command, started_at=started_at
+            )
         return _conclude(
-            verification, context, destination, staged, keep_failed=keep_failed, quiet=not stages.shown
+            verification,
+            inquiry.told(context, diagnosis),
+            destination,
+            staged,
+            keep_failed=keep_failed,
+            verbosity=verbosity,
+            pages=inquiry.pages,
         )
 
 
@@ -187,7 +220,7 @@ def _write(
         model = spellings[kind]()
         staged[kind] = folder / final.name
         facts = provenance(
-            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=PORTABLE.name
+            model, input_sha256=source.sha256, config_sha256=config.config_hash(), target=config.target.name
         )
         save_model(model, staged[kind], facts | {"quantize.format": kind})
     return staged
@@ -204,6 +237,7 @@ def _context(
     started_at: str,
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
+    stages.count_images("hash the images", len(calibration) + len(evaluation))
     judging = None if data.judging is None else data.judging.images
     selection = None
     if judging is not None and found.trial.refinement is not None:
@@ -229,9 +263,11 @@ def _context(
         packages=package_versions(),
         platform=platform_facts(),
         stages_s=stages.times_s,
+        stage_images=stages.images,
+        stage_peaks_bytes=stages.peaks_bytes,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
-        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings),
+        warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )
 
 
@@ -242,7 +278,8 @@ def _conclude(
     staged: Mapping[Format, Path],
     *,
     keep_failed: bool,
-    quiet: bool,
+    verbosity: Verbosity,
+    pages: Pages,
 ) -> TuningResult:
     """Gives the verdict, and moves what may be kept to its final names in one go."""
     verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
@@ -257,23 +294,22 @@ def _conclude(
     draft = folder / final.report.name
     atomic_write_text(draft, report_text(report))
     moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
-    possible = [*_names(destination), *_names(destination.failed())]
+    for target, text in pages(report, final).items():
+        atomic_write_text(folder / target.name, text)
+        moves[folder / target.name] = target
+    possible = [*destination.files, *destination.failed().files]
     earlier = [name for name in possible if name.exists() and name not in moves.values()]
     move_into_place(moves)
-    if quiet:
+    if verbosity == "quiet":
         print(verdict.sentence)
     else:
-        show(verification, context.criterion, verdict)
+        show(verification, context.criterion, verdict, kernels=verbosity == "verbose")
         for target in moves.values():
             print(f"wrote {target}")
         for name in earlier:
             print(f"note: {name} is from an earlier run")
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
-
-
-def _names(destination: Destination) -> list[Path]:
-    return [*destination.models.values(), destination.report]
 
 
 def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:

@@ -36,7 +36,7 @@ _SELF_QUANTIZED = frozenset(
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 # It moves Q and DQ through these.
-_LOOKED_THROUGH = MOVEMENT_OPERATORS | {"Slice", "Gather", "Expand", "Resize", "Tile", "Split"}
+LOOKED_THROUGH = MOVEMENT_OPERATORS | {"Slice", "Gather", "Expand", "Resize", "Tile", "Split"}
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
@@ -80,6 +80,8 @@ def place(graph: onnx.GraphProto, inventory: Inventory, chosen: Mapping[str, Ope
     quantized = made | {name for operator in chosen.values() for name in operator.inputs}
     movement = [node for node in graph.node if node.name in set(inventory.movement)]
     wanted = set(quantized)
+    if not inventory.float_scores:
+        wanted.update(value.name for value in graph.output)
     for node in reversed(movement):
         if node.output[0] in wanted:
             wanted.add(node.input[0])
@@ -110,7 +112,7 @@ def _self_quantized(
     results: set[str] = set()
     products: set[str] = set()
     for node in graph.node:
-        if node.op_type in _LOOKED_THROUGH and not dequantized.isdisjoint(node.input[:1]):
+        if node.op_type in LOOKED_THROUGH and not dequantized.isdisjoint(node.input[:1]):
             dequantized.update(node.output)
         if node.op_type not in _SELF_QUANTIZED or node.name in chosen or dequantized.isdisjoint(node.input):
             continue
@@ -128,6 +130,6 @@ def _quantized_behind(tensor: str, index: GraphIndex, quantized: frozenset[str])
         if name in quantized:
             found.add(name)
         for reader in index.readers(name):
-            if reader.op_type in _LOOKED_THROUGH | _ACTIVATIONS and name == reader.input[0]:
+            if reader.op_type in LOOKED_THROUGH | _ACTIVATIONS and name == reader.input[0]:
                 pending.extend(reader.output)
     return found

@@ -1,7 +1,8 @@
 """Writes the QDQ form of an integer model: `QuantizeLinear`/`DequantizeLinear` pairs around float operators.
 
-For every quantized tensor `real ≈ (q - zero_point) · scale` (ONNX `QuantizeLinear`). Activations are uint8
-with one scale per tensor; weights and biases are as in `quantize.weights`.
+For every quantized tensor `real ≈ (q - zero_point) · scale` (ONNX `QuantizeLinear`). Activations are uint8,
+or symmetric int8 where the target wants that, with one scale per tensor; weights and biases are as in
+`quantize.weights`.
 
 Written by us and not by the engine, whose writer casts weights without clipping, takes a scale of exactly 1
 for a degenerate one, quantizes the scores, and leaves Add in fp32 in this form.
@@ -18,12 +19,15 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantize.errors import EngineError
-from quantize.graph import GraphIndex, tensor_names, tensors_read, unique_name
+from quantize.graph import GraphIndex, opset_of, tensor_names, tensors_read, unique_name
 from quantize.operators import Inventory, Operator, clip_bounds
-from quantize.placement import Placement, place
+from quantize.placement import LOOKED_THROUGH, Placement, place
 from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
 from quantize.weights import FloatArray, Parameters, quantize_parameters
+
+# Since this opset, QuantizeLinear has the attribute output_dtype.
+_OUTPUT_DTYPE_OPSET = 21
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class Plan:
         scales: tensor name -> its scale and zero point; tensors of integer operators must have one.
         parameters: operator name -> its integers, where they are more than the fp32 weights rounded to the
             nearest.
+        padding: convolution -> input channels of zeros that are added to it and to what it reads.
     """
 
     operators: Mapping[str, bool]
     scales: Mapping[str, ActivationScale]
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    padding: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: Target) -> onnx.ModelProto:
@@ -112,17 +118,27 @@ class _Writer:
         self.index = GraphIndex(self.model.graph)
         self.taken = tensor_names(self.model.graph)
         self.node_names = {node.name for node in self.model.graph.node}
+        # Saturation of symmetric int8 lets negative numbers through, so that a Relu or Clip has to stay.
+        self.folds = not self.target.signed_activations
+        # ONNX Runtime 1.32 moves an int8 DequantizeLinear through such operators and, from opset 21 on, puts
+        # a QuantizeLinear behind them whose output_dtype (INT8) contradicts its zero point, made uint8.
+        self.stops_movement = self.target.signed_activations and opset_of(self.model) >= _OUTPUT_DTYPE_OPSET
 
     def write(self) -> onnx.ModelProto:
         for value in self.model.graph.input:
             self._pair(value.name)
-        absorbed = {operator.activation for operator in self.chosen.values()}
+        behind = {o.activation: o.output for o in self.chosen.values() if o.activation is not None}
         for node in self.model.graph.node:
-            if node.name in absorbed:
+            if node.name in behind:
+                if not self.folds:
+                    self.nodes.append(self._renamed(node, behind[node.name]))
+                    self._pair(behind[node.name])
                 continue
             operator = self.chosen.get(node.name)
             self.nodes.append(self._float(node) if operator is None else self._integer(node, operator))
-            for output in node.output if operator is None else [operator.output]:
+            # Where an activation stays, the pair follows it instead.
+            done = operator is None or self.folds or operator.activation is None
+            for output in node.output if operator is None else [operator.output] * done:
                 self._pair(output)
         return self._assemble()
 
@@ -158,7 +174,7 @@ class _Writer:
         entry = self.scales[tensor]
         return [
             self._constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
-            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=np.uint8)),
+            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=entry.dtype)),
         ]
 
     def _append(self, op_type: str, inputs: list[str], output: str) -> None:
@@ -198,23 +214,51 @@ class _Writer:
         for position, name in enumerate(node.input):
             if name in self.placement.quantized and (moves or name in self.placement.integer_made):
                 copy.input[position] = self._dequantized(name)
-        if node.name in self.placement.products:
+        moved = self.stops_movement and not moves and node.op_type in LOOKED_THROUGH
+        if node.name in self.placement.products or (moved and node.input[0] in self.placement.integer_made):
             copy.input[0] = self._fence(copy.input[0], f"{node.name}_float")
         if moves:
             copy.output[0] = self._raw(node.output[0])
         return copy
 
-    def _integer(self, node: onnx.NodeProto, operator: Operator) -> onnx.NodeProto:
+    def _renamed(self, node: onnx.NodeProto, output: str) -> onnx.NodeProto:
+        """A node whose result is not quantized yet; what it reads keeps its name."""
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        copy.output[0] = operator.output if operator.float_output else self._raw(operator.output)
+        copy.output[0] = self._raw(output)
+        return copy
+
+    def _integer(self, node: onnx.NodeProto, operator: Operator) -> onnx.NodeProto:
+        copy = self._renamed(node, operator.output)
+        if operator.float_output:
+            copy.output[0] = operator.output
+        elif operator.activation is not None and not self.folds:
+            copy.output[0] = operator.raw_output
         if node.op_type in WEIGHTED_OPERATORS:
-            copy.input[0] = self._dequantized(node.input[0])
+            copy.input[0] = self._data(node)
             self._weights(node, copy, operator)
             return copy
         for position, name in enumerate(node.input):
             copy.input[position] = self._dequantized(name)
         return copy
+
+    def _data(self, node: onnx.NodeProto) -> str:
+        """What a weighted operator reads, dequantized, with channels of zeros where they are wanted.
+
+        They are added to the integers, as so many zero points: the operator computes the same.
+        """
+        tensor, extra = node.input[0], self.plan.padding.get(node.name, 0)
+        if not extra:
+            return self._dequantized(tensor)
+        rank = len(self.index.initializers[node.input[1]].dims)
+        pads = np.zeros(2 * rank, dtype=np.int64)
+        pads[rank + 1] = extra
+        scales = self._scale_names(tensor)
+        padded, result = (self._name(f"{node.name}_input_{kind}", "padding") for kind in ("padded", "float"))
+        amounts = self._constant(f"{node.name}_input_pads", pads, "padding")
+        self._append("Pad", [self._name(f"{tensor}_quantized"), amounts, scales[1]], padded)
+        self._append("DequantizeLinear", [padded, *scales], result)
+        return result
 
     def _weights(self, node: onnx.NodeProto, copy: onnx.NodeProto, operator: Operator) -> None:
         """Replaces the weights and the bias of `copy` by dequantized integers."""
@@ -225,14 +269,22 @@ class _Writer:
             self.index,
             data_scale=self.scales[node.input[0]].scale,
             limit=self.target.weight_limit(depthwise=operator.depthwise),
-            per_channel=self.plan.operators[node.name],
+            per_channel=self.plan.operators[node.name] and node.op_type in self.target.per_channel_operators,
         )
-        copy.input[1] = self._dequantize(f"{node.name}_weight", found.weights, found.scale, found.axis)
-        if found.bias is not None:
+        weights = found.weights
+        if extra := self.plan.padding.get(node.name, 0):
+            weights = np.pad(weights, [(0, extra if axis == 1 else 0) for axis in range(weights.ndim)])
+        copy.input[1] = self._dequantize(f"{node.name}_weight", weights, found.scale, found.axis)
+        if found.bias is None:
+            return
+        if not self.target.integer_bias:
+            bias = (found.bias * found.bias_scale.astype(np.float64)).astype(np.float32)
+            name = self._constant(f"{node.name}_bias", bias, "parameter")
+        else:
             bias_axis = None if found.axis is None else 0
-            bias = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
-            del copy.input[2:]
-            copy.input.append(bias)
+            name = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
+        del copy.input[2:]
+        copy.input.append(name)
 
     def _dequantize(
         self, name: str, integers: np.ndarray[Any, Any], scale: FloatArray, axis: int | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineResult, Trial
@@ -18,12 +19,19 @@ from quantize.refine.given import GIVEN, GivenRanges, read_given
 from quantize.search import make_refiner, measure_ranges, say_trial
 from quantize.source import Source
 from quantize.stages import Stages
-from quantize.target import PORTABLE
 
 _FLOAT_REASON = "it is float in the model that the run started from"
 
 
-def refine_given(config: Config, source: Source, data: Data, stages: Stages, path: Path) -> EngineResult:
+def refine_given(
+    config: Config,
+    source: Source,
+    data: Data,
+    stages: Stages,
+    path: Path,
+    *,
+    baseline: Baseline | None = None,
+) -> EngineResult:
     """Refines a QDQ model of the input model: its integer operators stay, all else is made better.
 
     Args:
@@ -32,13 +40,14 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         data: the images.
         stages: times and tells.
         path: the QDQ model.
+        baseline: knows what the fp32 model says about the evaluation images.
 
     Raises:
         InputError: it is no QDQ model of the input model, or nothing may be refined.
         EngineError: the runtime failed.
     """
-    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
-    given = read_given(load_model(path, flag="--start_from", strict=False), network, name=str(path))
+    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
+    given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
     refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
     if refiner is None:
@@ -47,21 +56,23 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
     tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
     with stages.stage("refine"):
         draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
-        model = write_qdq(source.prepared, source.inventory, draft.plan(), PORTABLE)
+        model = write_qdq(source.prepared, source.inventory, draft.plan(), config.target)
     with stages.stage("judge"):
+        # Only the accepted model is judged here, which is never abandoned.
         judge = AccuracyJudge(
             data.evaluation,
             config.criterion,
             threads=config.thread_count,
             classes=source.signature.classes,
+            baseline=baseline,
         )
-        baseline, accuracy = judge(source.prepared), judge(model)
+        fp32_accuracy, accuracy = judge(source.prepared), judge(model)
     left = [o for o in source.inventory.quantizable if o.name not in given.operators]
     trial = Trial(
         number=1,
         accuracy=accuracy,
-        decline=config.criterion.decline(baseline, accuracy),
-        met=config.criterion.met(baseline, accuracy),
+        decline=config.criterion.decline(fp32_accuracy, accuracy),
+        met=config.criterion.met(fp32_accuracy, accuracy),
         rules=(report.rule,),
         per_channel=True,
         fp32_operators=tuple(operator.name for operator in left),
@@ -75,7 +86,7 @@ def refine_given(config: Config, source: Source, data: Data, stages: Stages, pat
         met=trial.met,
         trial=trial,
         trials=(trial,),
-        baseline=baseline,
+        baseline=fp32_accuracy,
         fp32_operators=(*floats, *source.inventory.floating),
         sensitivity={},
         stopped_by="criterion" if trial.met else "exhausted",

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
-from calibration.progress import track
 from quantize import engine
+from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
-from quantize.judging import AccuracyJudge, CalibrationDivergence
-from quantize.operators import Inventory
+from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
+from quantize.operators import Inventory, tensors_before_weights
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.ranges.collect import each_alone
 from quantize.refine import AUTO, Network, RefineOptions, Refiner
 from quantize.refine.ranges import Ranges
 from quantize.report.refinement import refinement_lines
+from quantize.scales import scale_maker
 from quantize.source import Source
 from quantize.stages import Stages
-from quantize.target import PORTABLE
 
 
-def search(config: Config, source: Source, data: Data, stages: Stages) -> EngineResult:
+def search(
+    config: Config,
+    source: Source,
+    data: Data,
+    stages: Stages,
+    *,
+    known_nats: Mapping[str, float] | None = None,
+    baseline: Baseline | None = None,
+) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
+
+    Args:
+        config: the configuration.
+        source: the model.
+        data: the images.
+        stages: where to say what is going on.
+        known_nats: as in `EngineOptions`.
+        baseline: knows what the fp32 model says about the evaluation images.
 
     Raises:
         InputError: the configuration leaves nothing to quantize.
@@ -33,16 +51,15 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
     """
     threads = config.thread_count
     ranges = measure_ranges(config, source, data, stages)
+    judge = make_judge(config, source, data, baseline)
     refiner = make_refiner(config, source, data, ranges, stages)
     task = Task(
         model=source.prepared,
         inventory=source.inventory,
         ranges=ranges,
-        target=PORTABLE,
+        target=config.target,
         loader=data.calibration,
-        judge=AccuracyJudge(
-            data.evaluation, config.criterion, threads=threads, classes=source.signature.classes
-        ),
+        judge=judge,
         divergence=CalibrationDivergence(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),
@@ -51,21 +68,45 @@ def search(config: Config, source: Source, data: Data, stages: Stages) -> Engine
     )
 
     def announce(trial: Trial) -> None:
-        say_trial(trial, config, stages)
+        say_trial(trial, config, stages, abandoned_after=judge.abandoned.get(trial.number))
 
     with stages.stage("tune"):
-        found = engine.tune(
-            task, _options(config, source.inventory, stages, refined=refiner is not None), announce
-        )
+        options = _options(config, source.inventory, stages, known_nats or {}, refined=refiner is not None)
+        found = engine.tune(task, options, announce)
+        stages.count_images("tune", judge.judged_images)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
-    return found
+    return _with_abandoned(found, judge)
 
 
-def say_trial(trial: Trial, config: Config, stages: Stages) -> None:
+def make_judge(config: Config, source: Source, data: Data, baseline: Baseline | None) -> AccuracyJudge:
+    """What judges models on the evaluation images, as configured."""
+    confidence = config.tuning.exit_policy.abandon_confidence
+    return AccuracyJudge(
+        data.evaluation,
+        config.criterion,
+        threads=config.thread_count,
+        classes=source.signature.classes,
+        baseline=baseline,
+        abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
+    )
+
+
+def _with_abandoned(found: EngineResult, judge: AccuracyJudge) -> EngineResult:
+    """The same result, whose trials say on how many images those were judged that were given up."""
+
+    def told(trial: Trial) -> Trial:
+        return replace(trial, abandoned_after_images=judge.abandoned.get(trial.number))
+
+    return replace(found, trial=told(found.trial), trials=tuple(map(told, found.trials)))
+
+
+def say_trial(trial: Trial, config: Config, stages: Stages, *, abandoned_after: int | None = None) -> None:
     """Tells what came of a trial, and with `--verbose` of each pass of its refinement."""
     verb = "meets" if trial.met else "misses"
     accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
+    if abandoned_after is not None:
+        accuracy += f" (about; abandoned after {abandoned_after} images)"
     if trial.refinement is not None:
         *passes, whole = refinement_lines(trial.refinement)
         for line in passes if stages.verbosity == "verbose" else ():
@@ -80,11 +121,14 @@ def measure_ranges(config: Config, source: Source, data: Data, stages: Stages) -
     tensors = list(
         dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
     )
-    batches = track(data.calibration, description="measuring ranges", unit="batches", enabled=stages.shown)
     with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, batches, threads=threads)
+        extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
+        stages.count_images("measure the ranges", len(data.calibration.images))
     return RangeTable(
-        extremes, lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads)
+        extremes,
+        lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
+        scale_maker(config.target),
+        frozenset(tensors) - tensors_before_weights(source.prepared.graph),
     )
 
 
@@ -117,9 +161,10 @@ def make_refiner(
         weights=wanted.weights,
         biases=wanted.biases,
         gain=wanted.gain,
+        layout=wanted.layout,
         seed=config.seed,
     )
-    network = Network(source.prepared, source.inventory, PORTABLE, source.signature.probabilities)
+    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
     with stages.stage("read images to refine on"):
         learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
         judging = [image for images, _ in data.judging for image in np.split(images, len(images))]
@@ -134,18 +179,26 @@ def make_refiner(
     )
 
 
-def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: bool) -> EngineOptions:
+def _options(
+    config: Config,
+    inventory: Inventory,
+    stages: Stages,
+    known_nats: Mapping[str, float],
+    *,
+    refined: bool,
+) -> EngineOptions:
     restrictions = {
         re.escape(operator.name): config.restrictions(operator.name, operator.op_type)
         for operator in inventory.quantizable
     }
-    for allowed in restrictions.values():
-        activation = allowed.setdefault("activation", {})
-        given = [
-            rule for rule in activation.get("algorithm", [config.refine.ranges]) if refined or rule != AUTO
-        ]
-        if given and activation.get("dtype") != ["fp32"]:
-            activation["algorithm"] = given
+    if refined:
+        for allowed in restrictions.values():
+            activation = allowed.setdefault("activation", {})
+            if activation.get("dtype") != ["fp32"]:
+                activation.setdefault("algorithm", [config.refine.ranges])
+    else:
+        for allowed in restrictions.values():
+            _forget_auto(allowed)
     return EngineOptions(
         criterion=config.criterion,
         strategy=config.tuning.strategy.name,
@@ -156,4 +209,12 @@ def _options(config: Config, inventory: Inventory, stages: Stages, *, refined: b
         op_wise={name: allowed for name, allowed in restrictions.items() if allowed},
         workspace=config.tuning.workspace.path,
         verbose=stages.verbosity == "verbose",
+        known_nats=known_nats,
     )
+
+
+def _forget_auto(allowed: dict[str, dict[str, list[str]]]) -> None:
+    """Without refinement nothing chooses a rule, so that "auto" leaves the choice to the engine."""
+    rules = allowed.get("activation", {}).get("algorithm", [])
+    if AUTO in rules:
+        allowed["activation"]["algorithm"] = [rule for rule in rules if rule != AUTO]

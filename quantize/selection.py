@@ -58,7 +58,7 @@ def select_images(config: Config) -> Selection:
         learnt, judging = _held_back(halves.calibration, extra, config)
         return Selection(learnt, judging, halves.evaluation, 0, ())
     source = read_images(calibration)
-    extra = _judging_count(config, len(source) - config.calibration_count)
+    extra = _judging_count(config, (len(source) - config.calibration_count) // _JUDGING_SHARE)
     used = _limited(source, config.calibration_count + extra, config.seed)
     chosen, judging = _held_back(used, extra, config)
     there = read_images(evaluation)

@@ -16,7 +16,6 @@ from quantize.model import Signature, load_model, read_signature, require_float
 from quantize.operators import Inventory, take_inventory
 from quantize.prepare import prepare
 from quantize.session import make_session
-from quantize.target import PORTABLE
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def read_source(path: Path, config: Config) -> Source:
             f"--metric top5: {path.name} has {signature.classes} classes, so that every label is among the "
             f"best {TOP_K}; use top1"
         )
-    inventory = take_inventory(prepared, PORTABLE)
+    inventory = take_inventory(prepared, config.target)
     if not inventory.weighted_count():
         raise InputError(
             f"--input_model {path}: has no Conv, Gemm or MatMul with constant fp32 weights, which int8 needs"

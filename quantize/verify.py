@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx.external_data_helper import uses_external_data
+from onnxruntime import InferenceSession
 
+from quantize.baseline import Baseline
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
-from quantize.evaluate import Batch, Evaluation, evaluate
+from quantize.evaluate import Batch, Batches, Evaluation, Observer, Remembered, evaluate
 from quantize.files import sha256_of_file
-from quantize.kernels import Coverage, integer_coverage
+from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
+from quantize.model import external_files
+from quantize.portability import COMPARED_IMAGES, EXACT_KERNELS, PairBound, Portability, check_pairs
+from quantize.profiler import profile_ms
 from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
+from quantize.target import PORTABLE, Format, Target
 
-Format = Literal["QOperator", "QDQ"]
 Metric = Literal["top1", "top5"]
 FP32 = "fp32"
 
@@ -38,6 +42,15 @@ class FileFacts:
     coverage: Coverage
     latency: Latency
     """At batch 1, one thread, interleaved with the other models."""
+    declared: Coverage | None = None
+    """What the file asks to be run in integers, where ONNX Runtime's CPU kernels are not the deployment's."""
+    profile_ms: Mapping[str, float] | None = None
+    """Operator kind -> milliseconds of one call, where that was asked for."""
+
+    @property
+    def judged_coverage(self) -> Coverage:
+        """What decides whether integers do the work: the deployment's kernels, as far as they are known."""
+        return self.coverage if self.declared is None else self.declared
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,8 @@ class Artefact:
     fidelity: Fidelity
     speed_up: float
     """Median of the ratios fp32 time / int8 time of neighbouring calls."""
+    portability: Portability = field(default_factory=Portability)
+    """Whether it computes the same on every CPU."""
 
     def decline(self, metric: Metric) -> Decline:
         """The decline of the metric that the criterion names."""
@@ -89,6 +104,8 @@ class Verification:
     latency_images: int
     """Images in each timed call: 1, or the batch size that the model insists on."""
     warnings: tuple[str, ...]
+    target: Target = PORTABLE
+    """The deployment that the artefacts are for."""
 
 
 def accuracy(facts: FileFacts, metric: Metric) -> float:
@@ -99,12 +116,16 @@ def accuracy(facts: FileFacts, metric: Metric) -> float:
 def verify(
     fp32_path: Path,
     artefacts: Mapping[Format, Path],
-    loader: Iterable[Batch],
+    loader: Batches | Iterable[Batch],
     *,
     threads: int,
     probabilities: bool = False,
     latency_rounds: int = 30,
     latency_warmup: int = 5,
+    target: Target = PORTABLE,
+    profile: bool = False,
+    observer: Observer | None = None,
+    baseline: Baseline | None = None,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -112,10 +133,14 @@ def verify(
         fp32_path: the model that was quantized.
         artefacts: what was made of it, one or both formats.
         loader: evaluation images [N, ...] float32 and labels [N].
-        threads: of each session during the pass; latency is taken with one.
+        threads: how many batches are under way at once; every session has one thread.
         probabilities: the models end in softmax.
         latency_rounds: timed calls per model.
         latency_warmup: calls per model before that.
+        target: the deployment that the artefacts are for.
+        profile: measure the time of each operator kind as well.
+        observer: is shown the logits of every batch; the fp32 model is called `FP32`, the others by format.
+        baseline: knows what the fp32 model says about the images of this very loader.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -125,14 +150,31 @@ def verify(
         raise InputError("verify: no int8 model was given; name at least one format")
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
-    first = _First(loader)
-    sessions = {name: make_session(path, threads=threads) for name, path in paths.items()}
-    found = evaluate(sessions, first, reference=FP32, probabilities=probabilities, pairs=pairs)
-    classes = int(outputs(sessions[FP32], first.image, model=FP32).shape[1])
-    del sessions  # before the clock starts: idle thread pools and their memory are not part of what is timed
-    alone = {name: make_session(path, threads=1) for name, path in paths.items()}
-    timing = interleaved_latency(alone, first.image, rounds=latency_rounds, warmup=latency_warmup)
+    batches = loader if isinstance(loader, Batches) else _First(loader)
+    sessions = {name: make_session(path, threads=1) for name, path in paths.items()}
+    models: dict[str, InferenceSession | Remembered] = {**sessions}
+    if baseline is not None:
+        models[FP32] = baseline
+    found = evaluate(
+        models,
+        batches,
+        reference=FP32,
+        probabilities=probabilities,
+        pairs=pairs,
+        witnesses=_exact_sessions(artefacts),
+        witness_images=COMPARED_IMAGES,
+        observer=observer,
+        workers=threads,
+        description="verifying the files as written",
+    )
+    image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
+    classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])
+    timing = interleaved_latency(sessions, image, rounds=latency_rounds, warmup=latency_warmup)
     facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
+    if not target.on_cpu:
+        facts |= {kind: replace(facts[kind], declared=_declared(path)) for kind, path in artefacts.items()}
+    if profile:
+        facts = {name: _profiled(fact, image) for name, fact in facts.items()}
     compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
     equality = found["QDQ"].equality["QOperator"] if pairs else None
     return Verification(
@@ -142,9 +184,17 @@ def verify(
         images=facts[FP32].counts.images,
         classes=classes,
         latency_rounds=latency_rounds,
-        latency_images=input_shape(alone[FP32])[0] or 1,
-        warnings=tuple(_warnings(facts, equality, classes)),
+        latency_images=input_shape(sessions[FP32])[0] or 1,
+        warnings=(*_emulated(target), *_warnings(facts, equality, classes)),
+        target=target,
     )
+
+
+def _exact_sessions(artefacts: Mapping[Format, Path]) -> dict[str, InferenceSession]:
+    return {
+        str(kind): make_session(path, threads=1, config_entries=EXACT_KERNELS)
+        for kind, path in artefacts.items()
+    }
 
 
 class _First:
@@ -172,6 +222,14 @@ def _facts(path: Path, evaluation: Evaluation, latency: Latency) -> FileFacts:
     )
 
 
+def _profiled(facts: FileFacts, image: npt.NDArray[np.float32]) -> FileFacts:
+    return replace(facts, profile_ms=profile_ms(facts.path, image))
+
+
+def _declared(path: Path) -> Coverage:
+    return declared_coverage(onnx.load(path, load_external_data=False).graph)
+
+
 def _compare(
     name: str, facts: FileFacts, found: Mapping[str, Evaluation], timing: InterleavedLatency
 ) -> Artefact:
@@ -182,20 +240,26 @@ def _compare(
         top5=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top5_hits, model.top5_hits)),
         fidelity=model.fidelity or Fidelity.empty(),
         speed_up=timing.speed_ups[name],
+        portability=Portability(model.witness or Equality(), _bound(facts.path)),
     )
+
+
+def _bound(path: Path) -> PairBound:
+    """Of what the file says, and of what ONNX Runtime makes of it: it may quantize weights by itself."""
+    written = check_pairs(onnx.load(path))
+    fused = check_pairs(optimized_model(path))
+    return replace(written, unbounded=written.unbounded or fused.unbounded)
 
 
 def size_bytes(path: Path) -> int:
     """Bytes of a model: its file, and the files that its initializers refer to."""
-    model = onnx.load(path, load_external_data=False)
-    beside = {
-        entry.value
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sum(file.stat().st_size for file in (path, *(path.parent / name for name in beside)))
+    return sum(file.stat().st_size for file in (path, *external_files(path)))
+
+
+def _emulated(target: Target) -> list[str]:
+    if target.on_cpu:
+        return []
+    return [f"speed is that of this CPU, which only emulates {target.name}: measure it on the device"]
 
 
 def _warnings(facts: Mapping[str, FileFacts], equality: Equality | None, classes: int) -> Iterator[str]:

@@ -18,7 +18,19 @@ MODULES = sorted(
 )
 
 # Each of them takes from 0.1 s to several seconds to import, and `--help` has half a second.
-HEAVY = {"cv2", "neural_compressor", "numpy", "onnx", "onnxruntime", "PIL", "pydantic", "rich", "sklearn"}
+HEAVY = {
+    "cv2",
+    "jinja2",
+    "matplotlib",
+    "neural_compressor",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "PIL",
+    "pydantic",
+    "rich",
+    "sklearn",
+}
 
 
 def name_of(path: Path) -> str:
@@ -65,6 +77,19 @@ def test_only_the_engine_imports_neural_compressor() -> None:
     ] == []
 
 
+def test_only_the_report_draws_and_renders() -> None:
+    assert [n for n in importers_of("matplotlib") if not n.startswith("quantize/report/charts/")] == []
+    assert [n for n in importers_of("jinja2") if not n.startswith("quantize/report/")] == []
+
+
+def test_measuring_does_not_know_how_it_is_told() -> None:
+    measuring = [path for path in MODULES if "diagnose" in path.parts]
+    assert measuring
+    for path in measuring:
+        wrong = ("quantize.report", "quantize.pipeline", "quantize.engine", "quantize.cli")
+        assert not [name for name in imported_modules(path) if name.startswith(wrong)], path
+
+
 def test_only_one_module_builds_inference_sessions() -> None:
     builders = [
         name_of(path)
@@ -72,6 +97,38 @@ def test_only_one_module_builds_inference_sessions() -> None:
         if {"InferenceSession", "SessionOptions"}.intersection(called_names(path))
     ]
     assert set(builders) <= {"quantize/session.py"}
+
+
+def test_targets_depend_on_no_machine() -> None:
+    """What a deployment's kernels can do is data: nothing that it imports could look at this CPU."""
+    imported = {name.partition(".")[0] for name in imported_modules(PROJECT / "quantize" / "target.py")}
+    assert imported <= {"__future__", "dataclasses", "typing"}
+    asked = [name_of(path) for path in MODULES if {"cpu_count", "platform_facts"} & set(called_names(path))]
+    assert set(asked).isdisjoint({"quantize/qdq.py", "quantize/weights.py", "quantize/scales.py"})
+
+
+# What is built around the main job: it may use the rooms below, and neither the search nor the wiring.
+AROUND = ("prediction", "inspection", "package", "exporting", "acquire")
+
+
+@pytest.mark.parametrize("room", AROUND)
+def test_the_rooms_around_the_main_job_stand_on_their_own(room: str) -> None:
+    others = {f"quantize.{other}" for other in AROUND if other != room}
+    forbidden = {"quantize.cli", "quantize.engine", "quantize.pipeline", "quantize.search", *others}
+    found = {
+        (name_of(path), name)
+        for path in MODULES
+        if name_of(path).startswith(f"quantize/{room}/")
+        for name in imported_modules(path)
+        if any(name == package or name.startswith(f"{package}.") for package in forbidden)
+    }
+    assert found == set()
+
+
+def test_only_one_room_talks_to_the_network() -> None:
+    packages = ("http", "requests", "socket", "urllib.request")
+    talkers = {name for package in packages for name in importers_of(package)}
+    assert {name for name in talkers if not name.startswith("quantize/acquire/")} == set()
 
 
 @pytest.mark.parametrize("command", [["--help"], ["tune", "--help"], ["benchmark", "--help"]], ids=" ".join)

@@ -84,6 +84,11 @@ def _fields_of_several(config: Config, given: dict[str, object]) -> dict[str, di
         several["metric"] = {f"{_ACCURACY}.metric": {"topk": 5 if given["metric"] == "top5" else 1}}
     if "eval_samples" in given:  # 1.x limits the same images by batches
         several["eval_samples"] = {f"{_ACCURACY}.iteration": None}
+    if "no_cache" in given:
+        for name in ("cache_dir", "cache_size", "cache_by_content"):
+            if name in given:
+                raise InputError(f"--no_cache and --{name} contradict each other; keep one")
+        several["no_cache"] = {"cache.enabled": False}
     if command == BENCHMARK and "threads" in given:
         if "cores_per_instance" in given:
             raise InputError("--threads and --cores_per_instance set the same thing here; keep one")

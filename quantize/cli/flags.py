@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quantize.cli.values import one_of, path, seconds, text, whole_number
+from quantize.cli.values import gigabytes, one_of, path, seconds, text, whole_number
 
-__all__ = ["ACCURACY", "BENCHMARK", "COMMANDS", "EVALUATE", "FLAGS", "PERFORMANCE", "TUNE", "Flag"]
+__all__ = [
+    "ACCURACY",
+    "BENCHMARK",
+    "COMMANDS",
+    "EVALUATE",
+    "FLAGS",
+    "PERFORMANCE",
+    "TUNE",
+    "Flag",
+]
 
 TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
 COMMANDS = (TUNE, EVALUATE, BENCHMARK)
@@ -25,6 +34,7 @@ _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
 _SPEED = "speed"
 _RUN = "run"
+_CACHE = "cache of decoded images"
 
 _LAYOUT = "evaluation.performance.configs"
 
@@ -79,12 +89,44 @@ _FILE_FLAGS = (
         field="quantization.quant_format",
     ),
     Flag(
+        name="target",
+        group=_FILES,
+        help="kernels that the models are for: portable, avx2, vnni, arm, tensorrt, qnn (default: portable)",
+        parse=one_of("portable", "avx2", "vnni", "arm", "tensorrt", "qnn"),
+        metavar="NAME",
+        field="quantization.target",
+    ),
+    Flag(
         name="workspace",
         group=_FILES,
         help="keep the model of every trial in this folder (default: none is kept)",
         parse=path,
         metavar="DIR",
         field="tuning.workspace.path",
+    ),
+)
+
+_REPORT = "report"
+_REPORT_FLAGS = (
+    Flag("no_html", _REPORT, "write report.json only, not report.html and report.md; look for no causes"),
+    Flag(
+        name="labels",
+        group=_REPORT,
+        help="names of the classes, a line each (default: synset.txt beside the image list, or folders)",
+        parse=path,
+        metavar="FILE",
+    ),
+    Flag(
+        name="sensitivity",
+        group=_REPORT,
+        help="a file that the command `sensitivity` wrote: the fallback order, and a chart of the report",
+        parse=path,
+        metavar="FILE",
+    ),
+    Flag(
+        name="measure_sensitivity",
+        group=_REPORT,
+        help="measure what every operator costs, for the report (default: where it takes under 2 seconds)",
     ),
 )
 
@@ -252,18 +294,53 @@ _SPEED_FLAGS = (
     ),
 )
 
+_CACHE_FLAGS = (
+    Flag(
+        name="cache_dir",
+        group=_CACHE,
+        help="its folder (default: quantize-pipeline in $XDG_CACHE_HOME or ~/.cache)",
+        commands=COMMANDS,
+        parse=path,
+        metavar="DIR",
+        field="cache.dir",
+    ),
+    Flag(
+        name="cache_size",
+        group=_CACHE,
+        help="the most it may take, in GB; least recently used goes first (default: 2)",
+        commands=COMMANDS,
+        parse=gigabytes,
+        metavar="GB",
+        field="cache.size",
+    ),
+    Flag(
+        name="cache_by_content",
+        group=_CACHE,
+        help="tell images apart by content too, not only by path, size and times",
+        commands=COMMANDS,
+        field="cache.by_content",
+    ),
+    Flag("no_cache", _CACHE, "keep nothing between passes and runs: decode every time", COMMANDS),
+)
+
 _RUN_FLAGS = (
+    Flag("profile", _RUN, "measure milliseconds by operator kind, of fp32 and of what was written"),
     _number("threads", _RUN, "threads to use (default: all cores)", COMMANDS, "threads"),
+    Flag(
+        "json", _RUN, "print one JSON document on standard output, and all else on standard error", COMMANDS
+    ),
     Flag("quiet", _RUN, "print the verdict and errors only", COMMANDS, other_names=("-q",)),
     Flag("verbose", _RUN, "print every step, and tracebacks of errors", COMMANDS, other_names=("-v",)),
 )
 
 FLAGS: tuple[Flag, ...] = (
     *_FILE_FLAGS,
+    *_REPORT_FLAGS,
     *_IMAGE_FLAGS,
     *_REFINE_FLAGS,
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,
     *_SPEED_FLAGS,
+    *_CACHE_FLAGS,
     *_RUN_FLAGS,
 )

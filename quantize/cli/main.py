@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from quantize.cli import texts
+from quantize.cli.commands import ADDED
+from quantize.cli.commands.common import human_output, print_json
 from quantize.cli.configure import configured, demo_overrides
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
@@ -20,6 +22,9 @@ from quantize.errors import InputError, PipelineError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from quantize.diagnose.options import ReportOptions
+    from quantize.pipeline import TuningResult
 
 __all__ = ["main"]
 
@@ -110,6 +115,8 @@ def _run(arguments: list[str]) -> int:
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    if parsed.command in ADDED:
+        return ADDED[parsed.command].run(parsed)
     if parsed.command == TUNE:
         command = ("python", "-m", "quantize", *arguments)
         return _demo(parsed, command) if parsed.demo else _tune(parsed, command)
@@ -120,17 +127,39 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     output_model = _required(arguments, "output_model", "a name ending in .onnx, or a folder")
     input_model = _input_model(arguments)
     config = configured(arguments)
+    report = _report_options(arguments)
     from quantize.pipeline import run_tune
 
-    return run_tune(
-        config,
-        input_model=input_model,
-        output_model=output_model,
-        verbosity=_verbosity(arguments),
-        keep_failed=arguments.keep_failed,
-        start_from=arguments.start_from,
-        command=command,
-    ).exit_code
+    with human_output(arguments.json):
+        result = run_tune(
+            config,
+            input_model=input_model,
+            output_model=output_model,
+            verbosity=_verbosity(arguments),
+            keep_failed=arguments.keep_failed,
+            start_from=arguments.start_from,
+            profile=arguments.profile,
+            command=command,
+            report=report,
+        )
+    return _tuned(arguments, result)
+
+
+def _report_options(arguments: Namespace) -> ReportOptions:
+    from quantize.diagnose.options import ReportOptions
+
+    if arguments.no_html:
+        for name in ("labels", "measure_sensitivity"):
+            if getattr(arguments, name):
+                raise InputError(f"--{name} has no effect with --no_html; leave one of them out")
+    if arguments.sensitivity is not None and arguments.measure_sensitivity:
+        raise InputError("--sensitivity and --measure_sensitivity contradict each other; keep one")
+    return ReportOptions(
+        pages=not arguments.no_html,
+        labels=arguments.labels,
+        sensitivity=arguments.sensitivity,
+        measure_sensitivity=arguments.measure_sensitivity,
+    )
 
 
 def _demo(arguments: Namespace, command: Sequence[str]) -> int:
@@ -138,15 +167,35 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
         if getattr(arguments, name) is not None:
             raise InputError(f"--demo and --{name} contradict each other: the demo brings its own; keep one")
     overrides = demo_overrides(arguments)
+    report = _report_options(arguments)
     from quantize.demo import run_demo
 
-    return run_demo(
-        arguments.output_model,
-        overrides,
-        verbosity=_verbosity(arguments),
-        keep_failed=arguments.keep_failed,
-        command=command,
-    ).exit_code
+    with human_output(arguments.json):
+        result = run_demo(
+            arguments.output_model,
+            overrides,
+            verbosity=_verbosity(arguments),
+            keep_failed=arguments.keep_failed,
+            profile=arguments.profile,
+            command=command,
+            report=report,
+        )
+    return _tuned(arguments, result)
+
+
+def _tuned(arguments: Namespace, result: TuningResult) -> int:
+    """Says in JSON what a run came to, if it was asked to; returns the exit code."""
+    if arguments.json:
+        print_json(
+            {
+                "passed": result.passed,
+                "sentence": result.sentence,
+                "models": {kind: str(path) for kind, path in result.models.items()},
+                "report_path": str(result.report_path),
+                "report": result.report,
+            }
+        )
+    return result.exit_code
 
 
 def _measure(arguments: Namespace) -> int:
@@ -156,7 +205,7 @@ def _measure(arguments: Namespace) -> int:
 
     speed = arguments.command == BENCHMARK and arguments.mode != "accuracy"
     measure = run_benchmark if speed else run_evaluate
-    return measure(config, input_model=input_model, verbosity=_verbosity(arguments))
+    return measure(config, input_model=input_model, verbosity=_verbosity(arguments), as_json=arguments.json)
 
 
 def _input_model(arguments: Namespace) -> Path:

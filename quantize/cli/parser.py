@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from quantize.cli import texts
-from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
+from quantize.cli.commands import ADDED
+from quantize.cli.commands.common import Version, add_flags, help_format
+from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE
 from quantize.errors import InputError
-from quantize.version import VERSION
 
-__all__ = ["parse"]
+__all__ = ["build", "flag_names", "parse"]
 
 # What run_benchmark.sh is in 1.x; the command has a name of its own here.
 _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
@@ -21,8 +22,11 @@ _CHOICE_FLAGS = frozenset(
     {"calibration_samples", "selection_samples", "eval_samples", "allow_overlap", "seed"}
 )
 
-# The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
-_HELP_WIDTH = 110
+# Every command, in the order of the help.
+_ALL = (*COMMANDS, *ADDED)
+
+# They say what is kept of the images that accuracy is measured on; the few for speed are not worth it.
+_CACHE_FLAGS = frozenset({"cache_dir", "cache_size", "cache_by_content", "no_cache"})
 
 
 class _Parser(argparse.ArgumentParser):
@@ -35,6 +39,10 @@ class _Parser(argparse.ArgumentParser):
             text = f"{name} has no value; write {name}=VALUE"
         elif "ignored explicit argument" in text:
             text = f"{text.partition(':')[0]} is a switch and takes no value; write it alone"
+        elif text.startswith("the following arguments are required: "):
+            # Of nothing that has a command's own name: `prog` ends in it.
+            missing = text.partition(": ")[2]
+            text = f"{self.prog.rpartition(' ')[2]} needs {missing}; see --help"
         raise InputError(text)
 
 
@@ -55,11 +63,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     words = [_with_underscores(word) for word in arguments]
     if words and not words[0].startswith("-"):
         words[0] = _OTHER_COMMANDS.get(words[0], words[0])
-        if words[0] not in COMMANDS:
-            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], COMMANDS)}")
+        if words[0] not in _ALL:
+            raise InputError(f"{arguments[0]!r} is no command; {_nearest(words[0], _ALL)}")
     elif words and not {"-h", "--help", "--version"} & set(words):
-        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(COMMANDS)}")
-    known, unknown = _build().parse_known_args(words)
+        raise InputError(f"say what to do before {arguments[0]!r}: {', '.join(_ALL)}")
+    program = build()
+    known, unknown = program.parse_known_args(words)
+    if unknown and known.command in ADDED:
+        _refuse_added(unknown, known.command, program)
     if unknown:
         _refuse(unknown, known.command)
     if known.quiet and known.verbose:
@@ -92,11 +103,44 @@ def _refuse(unknown: Sequence[str], command: str) -> NoReturn:
     raise InputError(f"{name} is no flag of {command}; {_nearest(name, names)} See --help")
 
 
+def _refuse_added(unknown: Sequence[str], command: str, program: argparse.ArgumentParser) -> NoReturn:
+    first = unknown[0]
+    if not first.startswith("-"):
+        raise InputError(
+            f"{command}: {first!r} is one argument too many, or comes after a flag: flags go last; see --help"
+        )
+    name = first.partition("=")[0]
+    long_names = [known for known in flag_names(program, command) if known.startswith("--")]
+    raise InputError(f"{name} is no flag of {command}; {_nearest(name, long_names)} See --help")
+
+
+def flag_names(program: argparse.ArgumentParser, *commands: str) -> list[str]:
+    """The flags of a command and of its own commands, in the order of its help, without repetition."""
+    parser = program
+    for command in commands:
+        parser = _commands_of(parser)[command]
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    names = [name for action in shown for name in action.option_strings]
+    inner = [name for other in _commands_of(parser).values() for name in flag_names(other)]
+    return list(dict.fromkeys([*names, *inner]))
+
+
+def _commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
 def _refuse_idle(known: argparse.Namespace) -> None:
     """Refuse what the chosen mode of the benchmark would ignore; accuracy is `evaluate` by another name."""
     mode = known.mode or PERFORMANCE
     for flag in FLAGS:
-        acts = flag.name not in _CHOICE_FLAGS if mode == PERFORMANCE else EVALUATE in flag.commands
+        acts = (
+            flag.name not in _CHOICE_FLAGS | _CACHE_FLAGS
+            if mode == PERFORMANCE
+            else EVALUATE in flag.commands
+        )
         value = getattr(known, flag.name, None)
         given = value is not None and value is not False  # 0 is given
         if given and not acts and flag.name != "mode":
@@ -109,15 +153,16 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known)
 
 
-def _build() -> _Parser:
-    main = _Parser(
+def build() -> argparse.ArgumentParser:
+    """The parser of the whole program."""
+    main: argparse.ArgumentParser = _Parser(
         prog="python -m quantize",
         description=texts.DESCRIPTION,
         epilog=texts.EXIT_CODES[TUNE],
-        formatter_class=_help_format,
+        formatter_class=help_format,
         allow_abbrev=False,
     )
-    main.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    main.add_argument("--version", action=Version, nargs=0, help="print the version and stop")
     commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     for command in COMMANDS:
         parser = commands.add_parser(
@@ -126,34 +171,11 @@ def _build() -> _Parser:
             usage=texts.USAGES[command],
             description=texts.DESCRIPTIONS[command],
             epilog=f"{texts.EXAMPLES[command]}\n\n{texts.EXIT_CODES[command]}",
-            formatter_class=_help_format,
+            formatter_class=help_format,
             allow_abbrev=False,
         )
-        parser.add_argument("--version", action=_Version, nargs=0, help=argparse.SUPPRESS)
-        _add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+        parser.add_argument("--version", action=Version, nargs=0, help=argparse.SUPPRESS)
+        add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+    for added in ADDED.values():
+        added.add_parser(commands)
     return main
-
-
-def _add_flags(parser: argparse.ArgumentParser, flags: Sequence[Flag]) -> None:
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for flag in flags:
-        if flag.group not in groups:
-            groups[flag.group] = parser.add_argument_group(flag.group)
-        group = groups[flag.group]
-        names = sorted((f"--{flag.name}", *flag.other_names), key=lambda name: name.startswith("--"))
-        if flag.parse is None:
-            group.add_argument(*names, dest=flag.name, action="store_true", help=flag.help)
-        else:
-            group.add_argument(*names, dest=flag.name, type=flag.parse, metavar=flag.metavar, help=flag.help)
-
-
-def _help_format(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=_HELP_WIDTH)
-
-
-class _Version(argparse.Action):
-    """Prints the version and stops."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
-        print(f"quantize {VERSION}")
-        parser.exit()

@@ -14,7 +14,9 @@ __all__ = [
     "USAGES",
 ]
 
-DESCRIPTION = "Tunes an ONNX image classifier into int8, and proves what it costs in accuracy."
+DESCRIPTION = """Tunes an ONNX image classifier into int8, and proves what it costs in accuracy.
+
+Each command has a help of its own: python -m quantize COMMAND --help"""
 
 SUMMARIES = {
     TUNE: "make int8 models within an accuracy tolerance",
@@ -70,7 +72,7 @@ _TUNE_CODES = _CODES.format(
   1  the tolerance was not met; nothing is kept without --keep_failed"""
 )
 
-EXIT_CODES = {TUNE: _TUNE_CODES, EVALUATE: _CODES.format(done=""), BENCHMARK: _CODES.format(done="")}
+EXIT_CODES = {TUNE: _TUNE_CODES} | dict.fromkeys((EVALUATE, BENCHMARK), _CODES.format(done=""))
 
 # For someone who typed a command and nothing else.
 SHORT_USAGE = {
@@ -83,5 +85,5 @@ SHORT_USAGE = {
        bash run_benchmark.sh --help      lists every flag""",
     "": """usage: python -m quantize tune|evaluate|benchmark --input_model=M.onnx --config=FILE [flags]
        python -m quantize tune --demo      tunes the bundled example: nothing else is needed
-       python -m quantize --help           says more""",
+       python -m quantize --help           lists every command""",
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["one_of", "path", "seconds", "text", "whole_number"]
+__all__ = ["OneOf", "gigabytes", "one_of", "path", "seconds", "text", "whole_number"]
 
 
 def path(written: str) -> Path:
@@ -30,6 +30,17 @@ def whole_number(written: str) -> int:
         raise ArgumentTypeError(f"expected a whole number, got {written!r}") from None
 
 
+def gigabytes(written: str) -> float:
+    """A number of GB above 0."""
+    try:
+        value = float(written)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"expected a number of GB above 0, such as 2 or 0.5, got {written!r}")
+    return value
+
+
 def seconds(written: str) -> float:
     """A finite number."""
     try:
@@ -41,14 +52,25 @@ def seconds(written: str) -> float:
     return value
 
 
-def one_of(*accepted: str) -> Callable[[str], str]:
-    """One of some words, in whatever case."""
-    by_lowercase = {word.lower(): word for word in accepted}
-    listed = f"{', '.join(accepted[:-1])} or {accepted[-1]}"
+@dataclass(frozen=True)
+class OneOf:
+    """One of some words, in whatever case.
 
-    def parse(written: str) -> str:
+    Attributes:
+        accepted: as they are handed on.
+    """
+
+    accepted: tuple[str, ...]
+
+    def __call__(self, written: str) -> str:
+        """The word that is meant."""
+        by_lowercase = {word.lower(): word for word in self.accepted}
         if written.lower() not in by_lowercase:
+            listed = " or ".join(filter(None, (", ".join(self.accepted[:-1]), self.accepted[-1])))
             raise ArgumentTypeError(f"expected {listed}, got {written!r}")
         return by_lowercase[written.lower()]
 
-    return parse
+
+def one_of(*accepted: str) -> OneOf:
+    """A parser for one of these words."""
+    return OneOf(accepted)

@@ -30,6 +30,7 @@ def to_json(config: Resolved) -> str:
     matters = {
         "form": _FORM_VERSION,
         "formats": sorted(config.formats),
+        "target": config.target.name,
         "calibration": {
             "images": config.calibration_count,
             "allow_overlap": calibration.allow_overlap,
@@ -56,6 +57,7 @@ def to_json(config: Resolved) -> str:
             "timeout": config.tuning.exit_policy.timeout,
             "max_trials": config.tuning.exit_policy.max_trials,
             "seed": config.seed,
+            "abandon_confidence": config.tuning.exit_policy.abandon_confidence,
         },
     }
     return json.dumps(plain(matters), sort_keys=True, separators=(",", ":"), allow_nan=False)

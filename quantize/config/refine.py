@@ -39,6 +39,7 @@ class Refine(Section):
     weights: bool = Field(default=True, description="Round weights by GPTQ. Default: true.")
     biases: bool = Field(default=True, description="Correct biases. Default: true.")
     gain: bool = Field(default=True, description="Restore the size of the scores. Default: true.")
+    layout: bool = Field(default=True, description="Pad the stem's channels to four. Default: true.")
 
     @field_validator("ranges")
     @classmethod

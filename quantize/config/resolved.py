@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from quantize.config.machine import available_cores
 from quantize.config.operators import Restrictions, forced_patterns, means, restrictions, unmatched_patterns
@@ -13,10 +12,9 @@ from quantize.config.schema import Settings
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
 from quantize.criterion import Criterion
+from quantize.target import TARGETS, Format, Target
 
 __all__ = ["Format", "Resolved"]
-
-Format = Literal["QOperator", "QDQ"]
 
 
 @dataclass(frozen=True)
@@ -64,17 +62,24 @@ class Resolved:
         return Criterion(given.kind, given.tolerance, self.evaluation.accuracy.metric.name)
 
     @property
+    def target(self) -> Target:
+        """The deployment that the models are made for."""
+        return TARGETS[self.quantization.target]
+
+    @property
     def primary_format(self) -> Format:
-        """The format that `--output_model` names: the only one wanted, or else the framework's."""
+        """The format that `--output_model` names: the only one wanted or read, or else the framework's."""
         wanted = self.quantization.quant_format
         if wanted != "both":
             return wanted
+        if len(self.target.formats) == 1:
+            return self.target.formats[0]
         return "QDQ" if self.model.framework == "onnxrt_qdq" else "QOperator"
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """The formats to write, the primary one first."""
-        if self.quantization.quant_format != "both":
+        if self.quantization.quant_format != "both" or len(self.target.formats) == 1:
             return (self.primary_format,)
         return ("QDQ", "QOperator") if self.primary_format == "QDQ" else ("QOperator", "QDQ")
 

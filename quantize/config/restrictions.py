@@ -1,7 +1,7 @@
 """The sections `model_wise`, `optype_wise` and `op_wise`: which of their choices the engine can follow.
 
 A choice is a list (or one value) of options that the engine may use. Those that no trial could differ by
-(asymmetric uint8 activations, symmetric int8 weights) are honoured by doing nothing.
+(asymmetric uint8 activations, symmetric int8 weights; what the target takes) are honoured by doing nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantize.config.fields import plain
+from quantize.target import TARGETS
 
 __all__ = ["followed", "keeps_fp32", "unused_restrictions"]
 
-# Part → field → the options that can be followed. Every integer kernel of the portable target takes uint8
+Options = Mapping[str, Mapping[str, frozenset[str]]]
+
+# Part → field → the options that can be followed. Every integer kernel of a CPU target takes uint8
 # activations and int8 weights, so other types and schemes would be slow or saturate.
-_FOLLOWED: Mapping[str, Mapping[str, frozenset[str]]] = {
+_FOLLOWED: Options = {
     "activation": {
         "dtype": frozenset({"uint8", "fp32"}),
         "scheme": frozenset({"asym"}),
@@ -31,6 +34,10 @@ _FOLLOWED: Mapping[str, Mapping[str, frozenset[str]]] = {
         "algorithm": frozenset({"minmax"}),
     },
 }
+
+
+# What takes the place of dtype and scheme where the target's activations are signed.
+_SIGNED = {"dtype": frozenset({"int8", "fp32"}), "scheme": frozenset({"sym"})}
 
 
 def keeps_fp32(settings: Mapping[str, Any]) -> bool:
@@ -55,16 +62,19 @@ def unused_restrictions(quantization: Mapping[str, Any]) -> tuple[str, ...]:
     Args:
         quantization: section `quantization` of a configuration that passed validation, as it was written.
     """
-    named = list(_unfollowed(quantization.get("model_wise") or {}, "quantization.model_wise"))
+    target = TARGETS[quantization.get("target") or "portable"]
+    changes = _SIGNED if target.signed_activations else {}
+    possible = {**_FOLLOWED, "activation": {**_FOLLOWED["activation"], **changes}}
+    named = list(_unfollowed(quantization.get("model_wise") or {}, "quantization.model_wise", possible))
     for section in ("optype_wise", "op_wise"):
         for pattern, settings in (quantization.get(section) or {}).items():
-            named += _unfollowed(settings, f"quantization.{section}.{pattern}")
+            named += _unfollowed(settings, f"quantization.{section}.{pattern}", possible)
     return tuple(named)
 
 
-def _unfollowed(settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def _unfollowed(settings: Mapping[str, Any], prefix: str, possible: Options) -> Iterator[str]:
     for part, choices in settings.items():
         for field, wanted in (choices or {}).items():
             options = wanted if isinstance(wanted, list | tuple) else [wanted]
-            if not set(map(str, options)) <= _FOLLOWED.get(part, {}).get(field, frozenset()):
+            if not set(map(str, options)) <= possible.get(part, {}).get(field, frozenset()):
                 yield f"{prefix}.{part}.{field}"

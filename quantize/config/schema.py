@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from quantize.config.cache import Cache
 from quantize.config.fields import Positive, Section
 from quantize.config.refine import Refine
 from quantize.config.sections import Evaluation, Model, Quantization
@@ -28,6 +29,7 @@ class Settings(Section):
         default=None,
         description="Threads for everything but the benchmark (ours). Default: all available cores.",
     )
+    cache: Cache = Field(default_factory=Cache, description="What is kept between runs (ours).")
     device: Literal["cpu"] = Field(default="cpu", description="Only cpu exists here. Default: cpu.")
     version: Any = Field(default=None, description="1.x: version of the schema, 1.0.")
     use_bf16: bool | None = Field(default=None, description="1.x: not acted on.")

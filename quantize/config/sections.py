@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from quantize.config.data import Dataloader, LabelPostprocess
 from quantize.config.fields import FreeMapping, NonNegative, Positive, Section, SizeList, no_settings
 from quantize.config.suggest import did_you_mean
+from quantize.target import TARGETS, TargetName
 
 __all__ = ["Accuracy", "Calibration", "Evaluation", "Model", "Performance", "Quantization"]
 
@@ -77,6 +78,11 @@ class Quantization(Section):
         default="both",
         description="Which files are written (ours). Default: both, the framework's one first.",
     )
+    target: TargetName = Field(
+        default="portable",
+        description="Which deployment's kernels the models are made for (ours): portable, avx2, vnni, arm, "
+        "tensorrt or qnn. Default: portable.",
+    )
     calibration: Calibration = Field(default_factory=Calibration, description="Default: 100 images.")
     op_wise: FreeMapping = Field(
         default_factory=no_settings,
@@ -103,6 +109,32 @@ class Quantization(Section):
             raise ValueError(f"{given!r} is not what this pipeline does; use {_STATIC}")
         if given != _STATIC:
             raise ValueError(f"{given!r} is not supported; {did_you_mean(str(given), (_STATIC,))}")
+        return given
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _known_target(cls, given: Any) -> Any:
+        if given not in tuple(TARGETS):
+            raise ValueError(f"{given!r} is no target; {did_you_mean(str(given), tuple(TARGETS))}")
+        return given
+
+    @model_validator(mode="after")
+    def _readable(self) -> Quantization:
+        formats = TARGETS[self.target].formats
+        if self.quant_format != "both" and self.quant_format not in formats:
+            raise ValueError(
+                f"quant_format: {self.quant_format} and target: {self.target} contradict each other: "
+                f"{self.target} reads {' and '.join(formats)} only; use quant_format: {formats[0]}, or "
+                "target: portable"
+            )
+        return self
+
+    @field_validator("model_wise")
+    @classmethod
+    def _parts(cls, given: Any) -> Any:
+        for part, choice in given.items():
+            if choice is not None and not isinstance(choice, Mapping):
+                raise ValueError(f"{part}: expected fields such as `algorithm: minmax`, got {choice!r}")
         return given
 
     @field_validator("op_wise", "optype_wise")

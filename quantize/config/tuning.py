@@ -97,6 +97,13 @@ class ExitPolicy(Section):
         default=0.0, description="Seconds to search for the best; 0 stops at the first success. Default: 0."
     )
     max_trials: Positive = Field(default=100, description="At most so many trials. Default: 100.")
+    abandon_confidence: float = Field(
+        default=0.999,
+        ge=0.5,
+        le=1.0,
+        description="How sure it must be that a trial misses the criterion before the rest of 5,000 or more "
+        "images is left out (ours); 1 judges every trial on all images. Default: 0.999.",
+    )
     performance_only: bool = Field(
         default=False, description="1.x: skip accuracy; not acted on, the result is always verified."
     )

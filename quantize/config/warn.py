@@ -7,6 +7,7 @@ from typing import Any
 
 from quantize.config.fields import plain
 from quantize.config.schema import Settings
+from quantize.target import TARGETS
 
 __all__ = ["warnings_about"]
 
@@ -22,6 +23,7 @@ def warnings_about(settings: Settings, content: Mapping[str, Any], unused: Seque
     found = [
         *_differing_transforms(settings),
         *_sizes(settings),
+        *_formats(settings),
         *_threads(settings),
     ]
     if unused:
@@ -51,6 +53,14 @@ def _sizes(settings: Settings) -> list[str]:
     return [
         f"quantization.calibration.sampling_size lists {len(sizes)} sizes: only the first, {sizes[0]}, counts"
     ]
+
+
+def _formats(settings: Settings) -> list[str]:
+    quantization = settings.quantization
+    formats = TARGETS[quantization.target].formats
+    if quantization.quant_format != "both" or len(formats) > 1:
+        return []
+    return [f"target {quantization.target} reads {formats[0]} only: no other format is written"]
 
 
 def _threads(settings: Settings) -> list[str]:

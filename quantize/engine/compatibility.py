@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from quantize.engine.lean import lean_import
 from quantize.errors import InputError
 
 _MAPPING = "onnx.mapping"
@@ -38,13 +39,14 @@ _SILENT = logging.CRITICAL + 1
 
 
 @contextlib.contextmanager
-def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[Path]:
+def contained(*, workspace: Path | None, seed: int, verbose: bool, lean: bool = True) -> Iterator[Path]:
     """Gives the engine what it needs for the time of the block, and restores the process afterwards.
 
     Args:
         workspace: where the engine writes; None is a temporary folder that is removed at the end.
         seed: of the engine's random choices; at most 32 bits are used.
         verbose: let the engine's log reach stderr.
+        lean: import it without what is slow to import and not used here.
 
     Yields:
         The folder that the engine writes to.
@@ -69,6 +71,8 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool) -> Iterator[P
             os.environ.pop(name, None)
         # Read while it is imported; a value that `logging` does not know would make it fail.
         os.environ["LOGLEVEL"] = "CRITICAL"
+        with lean_import() if lean else contextlib.nullcontext():
+            import neural_compressor.strategy  # noqa: F401  # with all strategies and adaptors
         stack.enter_context(_restored_globals())
         from neural_compressor.config import options
 

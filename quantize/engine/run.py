@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from quantize.engine.compatibility import contained
@@ -100,7 +101,19 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
         sensitivity=dict(recorder.sensitivity),
         stopped_by=recorder.stopped_by,
         warnings=type_warnings + name_warnings,
+        divergence_without=_divergence_without(strategy.adaptor, recorder),
     )
+
+
+def _divergence_without(adaptor: Any, recorder: Recorder) -> Callable[[str | None], float]:
+    """Measures the best model again, with one more operator in fp32."""
+    states = recorder.best_states
+    adaptor.deadline_s = None  # that was the search's
+
+    def measure(left: str | None) -> float:
+        return float(adaptor.divergence({key: state for key, state in states.items() if key[0] != left}))
+
+    return measure
 
 
 def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recorder) -> Any:
@@ -116,6 +129,7 @@ def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recor
     adaptor_class = type("TaskAdaptor", (RefinedAdaptor,), {"task": task})
     strategy_class = recorded(options.strategy)
     strategy_class.recorder = recorder
+    strategy_class.known_nats = options.known_nats
     strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
     # The table is put back by `contained`.
     FRAMEWORKS.update(dict.fromkeys(("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"), adaptor_class))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import time
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -15,7 +16,8 @@ from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
 
 from calibration.progress import track
 from quantize.criterion import Criterion
-from quantize.engine.adaptor import RefinedAdaptor
+from quantize.diagnose.sensitivity import most_harmful_first, savings
+from quantize.engine.adaptor import OperatorState, RefinedAdaptor
 from quantize.engine.types import Trial, TrialListener
 from quantize.files import atomic_write_bytes
 from quantize.model import serialize
@@ -36,6 +38,7 @@ class Recorder:
         best_model, best_trial: among trials that met the criterion the one with the fewest operators in fp32,
             then the most accurate; before any met it, the most accurate with an integer weighted operator.
             The earlier one wins a tie.
+        best_states: the tuning configuration that `best_model` was made of.
         sensitivity: operator name -> KL divergence saved by leaving it in fp32.
         stopped_by: why the search ended, as in `EngineResult`.
     """
@@ -51,15 +54,18 @@ class Recorder:
         self.trials: list[Trial] = []
         self.best_model: onnx.ModelProto | None = None
         self.best_trial: Trial | None = None
+        self.best_states: Mapping[tuple[str, str], OperatorState] = {}
         self.sensitivity: dict[str, float] = {}
 
-    def add(self, trial: Trial, model: onnx.ModelProto) -> None:
+    def add(
+        self, trial: Trial, model: onnx.ModelProto, states: Mapping[tuple[str, str], OperatorState]
+    ) -> None:
         """Keeps a finished trial; its model too, as `trial-NNN.onnx`, where the user named a workspace."""
         if self._folder is not None:
             atomic_write_bytes(self._folder / f"trial-{trial.number:03d}.onnx", serialize(model))
         self.trials.append(trial)
         if self.best_trial is None or self._merit(trial) > self._merit(self.best_trial):
-            self.best_trial, self.best_model = trial, model
+            self.best_trial, self.best_model, self.best_states = trial, model, states
         self._listener(trial)
 
     def met(self) -> bool:
@@ -92,7 +98,7 @@ class _Recorded:
         """Called by the engine after every trial; whether to end the search."""
         strategy: Any = self
         trial = self._trial()
-        self.recorder.add(trial, strategy.last_qmodel.model)
+        self.recorder.add(trial, strategy.last_qmodel.model, strategy.last_tune_cfg["op"])
         self.adaptor.deadline_s = self.deadline_s
         accepted = strategy.best_tune_result
         finished: bool = super().stop(timeout, trials_count)  # type: ignore[misc]  # of the strategy mixed with
@@ -141,6 +147,7 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
 
     recorder: Recorder
     adaptor: RefinedAdaptor
+    known_nats: Mapping[str, float] = MappingProxyType({})
 
     def next_tune_cfg(self) -> Iterator[dict[Any, Any]]:
         """Yields tuning configurations; the engine judges each before it asks for the next."""
@@ -204,19 +211,27 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         return candidates if len(candidates) < 2 else sorted(candidates, key=self._divergence)
 
     def _most_harmful_first(self, configuration: dict[Any, Any]) -> list[tuple[str, str]]:
-        """The integer operators of a configuration, by how much divergence goes when each is left in fp32."""
-        integers = [
-            n
+        """The integer operators of a configuration, by how much divergence goes when each is left in fp32.
+
+        What was measured before the run, and given to it, is not measured again.
+        """
+        integers = {
+            n[0]: n
             for n, e in configuration.items()
             if isinstance(e, OpTuningConfig) and e.op_quant_mode == "static"
-        ]
-        full = self._divergence(configuration)
-        shown = self.adaptor.task.progress
-        for operator in track(integers, description="Measuring sensitivity", unit="operators", enabled=shown):
-            self.recorder.sensitivity[operator[0]] = full - self._divergence(
-                self._without(configuration, operator)
-            )
-        return sorted(integers, key=lambda operator: -self.recorder.sensitivity[operator[0]])
+        }
+
+        def without(name: str | None) -> float:
+            changed = configuration if name is None else self._without(configuration, integers[name])
+            return self._divergence(changed)
+
+        unknown = [name for name in integers if name not in self.known_nats]
+        shown = self.adaptor.task.progress and bool(unknown)
+        found = track(unknown, description="Measuring sensitivity", unit="operators", enabled=shown)
+        measured = savings(found, without) if unknown else {}
+        saved = {name: measured[name] if name in measured else self.known_nats[name] for name in integers}
+        self.recorder.sensitivity.update(saved)
+        return [integers[name] for name in most_harmful_first(saved)]
 
 
 def recorded(name: str) -> type[Any]:

@@ -52,6 +52,8 @@ class EngineOptions:
         workspace: keeps the engine's files and the model of every trial; None is a temporary folder that is
             removed.
         verbose: let the engine's own log through.
+        known_nats: operator name -> divergence saved by leaving it in fp32, where that was measured before
+            the run; the strategy "sensitivity" takes its fallback order from it.
     """
 
     criterion: Criterion
@@ -64,6 +66,7 @@ class EngineOptions:
     op_wise: Mapping[str, Any] = field(default_factory=dict)
     workspace: Path | None = None
     verbose: bool = False
+    known_nats: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses limits that would end the search before it starts."""
@@ -114,6 +117,8 @@ class Trial:
         fp32_operators: names of the quantizable operators that it left in fp32.
         duration_s: wall time of quantizing and judging, in seconds.
         refinement: what refining its model did; None where it was not refined.
+        abandoned_after_images: where judging stopped because the criterion could no longer be met; `accuracy`
+            is then an estimate. None: it was judged on all images.
     """
 
     number: int
@@ -125,6 +130,7 @@ class Trial:
     fp32_operators: tuple[str, ...]
     duration_s: float
     refinement: RefineReport | None = None
+    abandoned_after_images: int | None = None
 
     @property
     def activation_algorithm(self) -> str:
@@ -154,6 +160,8 @@ class EngineResult:
         sensitivity: operator name -> KL divergence saved by leaving it in fp32, where it was measured.
         stopped_by: "criterion", "trials", "timeout", or "exhausted" when the strategy proposed no more.
         warnings: what was asked for and had no effect, a line each.
+        divergence_without: operator name -> divergence of `model` with that operator left in fp32 as well;
+            None -> that of `model`.
     """
 
     model: onnx.ModelProto
@@ -165,3 +173,4 @@ class EngineResult:
     sensitivity: Mapping[str, float]
     stopped_by: str
     warnings: tuple[str, ...] = ()
+    divergence_without: Callable[[str | None], float] | None = None

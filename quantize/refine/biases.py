@@ -50,7 +50,9 @@ def refine_biases(
     names = corrected_operators(network, draft)
     parameters = {name: _with_bias(draft.parameters[name]) for name in names}
     draft = draft.but(parameters={**draft.parameters, **parameters})
-    model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
+    # Where the deployment wants a float bias, it is that of the same integers.
+    target = dataclasses.replace(network.target, integer_bias=True)
+    model = write_qdq(network.model, network.inventory, draft.plan(), target)
     index = GraphIndex(model.graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}

@@ -58,12 +58,21 @@ def find_channels(network: Network, operators: Mapping[str, bool]) -> list[Chann
     for name, operator in chosen.items():
         if not _can_scale(network, name, operator.op_type) or not operators[name] or operator.float_output:
             continue
+        if _clip_stays(network, operator):
+            continue
         readers = network.index.readers(operator.output)
         hidden = operator.output not in network.index.outputs | network.index.read_inside
         if readers and hidden and all(_can_unscale(network, reader, chosen) for reader in readers):
             free = all(network.weighted[reader.name][1].depthwise for reader in readers)
             found.append(Channels(operator.output, free))
     return found
+
+
+def _clip_stays(network: Network, operator: Operator) -> bool:
+    """Whether a Clip that no saturation stands for would cut scaled channels at the wrong place."""
+    if operator.activation is None or not network.target.signed_activations:
+        return False
+    return network.nodes[operator.activation].op_type == "Clip"
 
 
 def _can_scale(network: Network, name: str, op_type: str) -> bool:

@@ -19,7 +19,7 @@ from quantize.errors import InputError
 from quantize.graph import GraphIndex
 from quantize.ranges import RangeTable
 from quantize.refine.network import Network
-from quantize.scales import ActivationScale
+from quantize.scales import ActivationScale, scale_maker
 from quantize.target import WEIGHTED_OPERATORS
 
 # The name of the rule "as the given model has it".
@@ -43,7 +43,7 @@ class Given:
 
     Attributes:
         operators: operators that are integers in it -> True, since one scale per channel costs nothing.
-        scales: tensors of the fp32 network -> their uint8 scale in it.
+        scales: tensors of the fp32 network -> their scale in it, as the target takes it.
     """
 
     operators: Mapping[str, bool]
@@ -160,7 +160,10 @@ class _Reader:
         if scale is None or zero_point is None or scale.size != 1 or zero_point.dtype not in _EIGHT_BITS:
             return None
         offset = _SIGNED_OFFSET if zero_point.dtype == np.int8 else 0
-        return ActivationScale(float(scale.item()), int(zero_point.item()) + offset)
+        found = ActivationScale(float(scale.item()), int(zero_point.item()) + offset)
+        if not self.network.target.signed_activations:
+            return found
+        return scale_maker(self.network.target)(*found.bounds)
 
     def _constant(self, tensor: str) -> npt.NDArray[Any] | None:
         """The float value of a constant, dequantized where it is stored as integers."""

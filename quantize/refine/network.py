@@ -35,16 +35,18 @@ class Draft:
         scales: quantized tensor -> scale and zero point.
         factors: tensor -> [channels] factors, positive.
         parameters: weighted operator -> its integers; those without are rounded to the nearest.
+        padding: convolution -> input channels of zeros added to it.
     """
 
     operators: Mapping[str, bool]
     scales: Mapping[str, ActivationScale]
     factors: Mapping[str, Floats] = field(default_factory=dict)
     parameters: Mapping[str, Parameters] = field(default_factory=dict)
+    padding: Mapping[str, int] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """What the QDQ writer takes."""
-        return Plan(self.operators, self.scales, self.parameters)
+        return Plan(self.operators, self.scales, self.parameters, self.padding)
 
     def but(self, **changes: Any) -> Draft:
         """This draft with some attributes replaced."""

@@ -19,7 +19,7 @@ class RefineOptions:
             models; full carries the best three through all passes, and tries dense equalization and scaling.
         ranges: a rule for activation ranges, or "auto".
         scaling: whether full effort tries wider ranges of single tensors.
-        equalize, weights, biases, gain: which passes run.
+        equalize, weights, biases, gain, layout: which passes run.
         seed: of the sampled positions.
     """
 
@@ -30,4 +30,5 @@ class RefineOptions:
     weights: bool = True
     biases: bool = True
     gain: bool = True
+    layout: bool = True
     seed: int = 0

@@ -13,6 +13,7 @@ from quantize.refine.biases import corrected_operators, refine_biases
 from quantize.refine.equalize import Channels, equalize
 from quantize.refine.gain import gain_of, is_plausible, refine_gain, scoring_operator
 from quantize.refine.judge import Judge, Score, scores
+from quantize.refine.layout import pad_stem
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations
 from quantize.refine.options import RefineOptions
@@ -68,6 +69,7 @@ def run_passes(
         ("weights", material.options.weights, _weights),
         ("biases", material.options.biases, _biases),
         ("gain", material.options.gain, _gain),
+        ("layout", material.options.layout, _layout),
     )
     draft = rounded_weights(material.network, draft)
     score = material.judge(draft)
@@ -128,3 +130,10 @@ def _gain(material: Material, draft: Draft) -> _Outcome:
     if not is_plausible(gain):
         return None, f"the scores are {gain:.3g} times those of fp32, which no scale should hide"
     return refine_gain(draft, name, network.weighted[name][0].output, gain), f"divided by {gain:.4f}"
+
+
+def _layout(material: Material, draft: Draft) -> _Outcome:
+    made = pad_stem(material.network, draft)
+    if made is None:
+        return None, "no convolution of three channels reads the image"
+    return made, f"{', '.join(made.padding)} padded to four input channels"

@@ -44,7 +44,9 @@ def draft_with(
         tensor: table.scale(tensor, rule if given == AUTO else given) for tensor, given in rule_of.items()
     }
     tied = _tied(network, operators, scales)
-    return Draft(dict(operators), settled_scales(network.model, network.inventory, operators, tied))
+    by_name, fine = network.inventory.by_name(), network.target.per_channel_operators
+    granular = {name: wanted and by_name[name].op_type in fine for name, wanted in operators.items()}
+    return Draft(granular, settled_scales(network.model, network.inventory, operators, tied))
 
 
 def joined(network: Network, operators: Iterable[str]) -> list[list[str]]:
@@ -65,6 +67,8 @@ def _tied(
     for group in joined(network, operators):
         members = [t for t in group if t in result]
         bounds = [result[t].bounds for t in members]
-        shared = activation_scale(min(low for low, _ in bounds), max(high for _, high in bounds))
+        shared = max((result[t] for t in members), key=lambda entry: entry.scale)
+        if not network.target.signed_activations:  # symmetric ones contain each other
+            shared = activation_scale(min(low for low, _ in bounds), max(high for _, high in bounds))
         result.update(dict.fromkeys(members, shared))
     return result

@@ -90,7 +90,7 @@ class Refiner:
         results = self._outcomes(operators, rule_of, list(rules) or [default])
         chosen = self._chosen(results)
         draft, score, passes = results[chosen]
-        plain = passes[0].before
+        plain = passes[0].before if passes else score
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         ranges = _ranges_report(rules, chosen.rule, before, plain)
@@ -123,7 +123,8 @@ class Refiner:
         assert self._best is not None  # `refine` has just set it
         best = self._best
         kept = {name: best.parameters[name] for name in operators if name in best.parameters}
-        return best.but(operators=dict(operators), parameters=kept)
+        padding = {name: count for name, count in best.padding.items() if name in operators}
+        return best.but(operators=dict(operators), parameters=kept, padding=padding)
 
     def _plain(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str) -> Draft:
         return rounded_weights(

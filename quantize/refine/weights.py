@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations
 from quantize.refine.rounding import EIGHT_BITS, Grid, best_scales, gptq, nearest
-from quantize.scales import UINT8_LEVELS, ActivationScale
+from quantize.scales import ActivationScale
 from quantize.weights import Parameters, least_scales, round_bias
 
 Floats = npt.NDArray[np.float32]
@@ -163,9 +163,10 @@ def _levels(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _as_quantized(vectors: Floats, scale: ActivationScale) -> Floats:
-    """What the vectors are once they went through uint8."""
+    """What the vectors are once they went through 8 bits."""
+    least, most = scale.integers
     steps = np.clip(
-        np.rint(vectors / np.float32(scale.scale)), -scale.zero_point, UINT8_LEVELS - scale.zero_point
+        np.rint(vectors / np.float32(scale.scale)), least - scale.zero_point, most - scale.zero_point
     )
     result: Floats = (steps * np.float32(scale.scale)).astype(np.float32)
     return result

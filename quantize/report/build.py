@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts
+from quantize.portability import Portability
+from quantize.report.causes import diagnosis_json
 from quantize.report.context import ImageSetFacts, RunContext, TrialLike
 from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
 from quantize.statistics import Interval
+from quantize.target import Target
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
@@ -23,6 +27,8 @@ SCHEMA_VERSION = "1.1"
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
+
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def build_report(verification: Verification, context: RunContext) -> Json:
@@ -46,6 +52,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
             "primary_format": context.primary_format,
             "formats_equality": _equality(verification),
         },
+        "target": _target(verification.target),
         "latency_rounds": verification.latency_rounds,
         "latency_images": verification.latency_images,
         "classes": verification.classes,
@@ -59,6 +66,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
         },
         "run": _run(verification, context),
         "warnings": [*context.warnings, *verification.warnings],
+        "diagnosis": None if context.diagnosis is None else diagnosis_json(context.diagnosis),
     }
     finite: Json = _finite(report)
     return finite
@@ -66,7 +74,9 @@ def build_report(verification: Verification, context: RunContext) -> Json:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """The report as text, with sorted keys so that two can be compared line by line; no NaN or infinity."""
-    return json.dumps(_finite(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_finite(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    # A file name that is no UTF-8 holds halves of surrogate pairs, which JSON can spell and UTF-8 cannot.
+    return _HALF_SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _file(facts: FileFacts) -> Json:
@@ -76,7 +86,9 @@ def _file(facts: FileFacts) -> Json:
         "size_bytes": facts.size_bytes,
         "accuracy": _counts(facts.counts),
         "kernels": _kernels(facts.coverage),
+        "declared_kernels": None if facts.declared is None else _kernels(facts.declared),
         "latency": _latency(facts.latency),
+        "profile_ms": None if facts.profile_ms is None else dict(facts.profile_ms),
     }
 
 
@@ -119,6 +131,31 @@ def _artefact(artefact: Artefact) -> Json:
         "agreement_fraction": artefact.fidelity.agreement,
         "kl_nats": artefact.fidelity.kl,
         "speed_up": artefact.speed_up,
+        "portability": _portability(artefact.portability),
+    }
+
+
+def _target(target: Target) -> Json:
+    return {
+        "name": target.name,
+        "exact": target.exact,
+        "on_cpu": target.on_cpu,
+        "dense_weight_bits": target.dense_weight_bits,
+        "pair_saturation": target.pair_saturation,
+        "activations": "int8 symmetric" if target.signed_activations else "uint8 asymmetric",
+    }
+
+
+def _portability(portability: Portability) -> Json:
+    equality, bound = portability.equality, portability.bound
+    return {
+        "exact_on_every_cpu": portability.exact if equality.images else None,
+        "compared_images": equality.images,
+        "equal_images": equality.equal_images,
+        "max_abs_difference": equality.max_abs_difference,
+        "dense_operators": bound.checked,
+        "depthwise_operators": bound.exempt,
+        "unbounded_operators": list(bound.unbounded),
     }
 
 
@@ -178,6 +215,7 @@ def _trial(trial: TrialLike, verification: Verification, context: RunContext) ->
         "decline_fraction": context.criterion.decline(baseline, trial.accuracy),
         "met": trial.met,
         "duration_s": trial.duration_s,
+        "abandoned_after_images": trial.abandoned_after_images,
     }
 
 
@@ -193,8 +231,19 @@ def _run(verification: Verification, context: RunContext) -> Json:
         },
         "packages": dict(context.packages),
         "platform": dict(context.platform),
-        "stages": [{"name": name, "wall_s": seconds} for name, seconds in context.stages_s.items()],
+        "stages": [_stage(name, seconds, context) for name, seconds in context.stages_s.items()],
         "peak_memory_bytes": context.peak_memory_bytes,
+    }
+
+
+def _stage(name: str, wall_s: float, context: RunContext) -> Json:
+    images = context.stage_images.get(name)
+    return {
+        "name": name,
+        "wall_s": wall_s,
+        "images": images,
+        "images_per_s": images / wall_s if images and wall_s > 0 else None,
+        "peak_memory_bytes": context.stage_peaks_bytes.get(name),
     }
 
 

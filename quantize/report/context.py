@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from quantize.criterion import Criterion
+from quantize.diagnose.diagnosis import Diagnosis
 from quantize.operators import FloatOperator
 from quantize.refine.report import RefineReport
 
@@ -45,6 +46,10 @@ class TrialLike(Protocol):
     @property
     def duration_s(self) -> float:
         """Wall time."""
+
+    @property
+    def abandoned_after_images(self) -> int | None:
+        """Images after which judging stopped early; None: it was judged on all."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,13 @@ class RunContext:
     """From `quantize.report.environment.platform_facts`."""
     stages_s: Mapping[str, float] = field(default_factory=dict)
     """Wall time of each stage, in the order of time."""
+    stage_images: Mapping[str, int] = field(default_factory=dict)
+    """Stage -> images that passed through in it, each as often as it did; absent where none did."""
+    stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Stage -> the most memory that the process had taken when it ended."""
     peak_memory_bytes: int = 0
     started_at: str = ""
     """ISO 8601, UTC."""
     warnings: Sequence[str] = ()
+    diagnosis: Diagnosis | None = None
+    """Where the error comes from; None where nobody looked."""

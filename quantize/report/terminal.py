@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantize.criterion import Criterion
+from quantize.report.kernel_tables import kernel_table, profile_table
 from quantize.report.verdict import Verdict, criterion_interval, percent
 from quantize.verify import Artefact, FileFacts, Verification
 
@@ -21,30 +22,47 @@ _NONE = "-"
 
 
 def show(
-    verification: Verification, criterion: Criterion, verdict: Verdict, *, stream: IO[str] | None = None
+    verification: Verification,
+    criterion: Criterion,
+    verdict: Verdict,
+    *,
+    kernels: bool = False,
+    stream: IO[str] | None = None,
 ) -> None:
-    """Print the table and the verdict, in colour only on a terminal and without `NO_COLOR`.
+    """Print the tables and the verdict, in colour only on a terminal and without `NO_COLOR`.
 
     Args:
         verification: what was measured.
         criterion: decides whose decline is shown.
         verdict: as `judge` found it.
+        kernels: count the kernels by operator kind as well.
         stream: where to; standard output by default.
     """
-    _print(Console(file=stream, highlight=False), verification, criterion, verdict)
+    _print(Console(file=stream, highlight=False), verification, criterion, verdict, kernels=kernels)
 
 
 def render(
-    verification: Verification, criterion: Criterion, verdict: Verdict, *, width_columns: int = _WIDTH_COLUMNS
+    verification: Verification,
+    criterion: Criterion,
+    verdict: Verdict,
+    *,
+    kernels: bool = False,
+    width_columns: int = _WIDTH_COLUMNS,
 ) -> str:
     """The same as plain text without colour."""
     stream = io.StringIO()
     console = Console(file=stream, width=width_columns, force_terminal=False, no_color=True, highlight=False)
-    _print(console, verification, criterion, verdict)
+    _print(console, verification, criterion, verdict, kernels=kernels)
     return stream.getvalue()
 
 
-def _print(console: Console, verification: Verification, criterion: Criterion, verdict: Verdict) -> None:
+def _print(
+    console: Console, verification: Verification, criterion: Criterion, verdict: Verdict, *, kernels: bool
+) -> None:
+    if kernels:
+        console.print(kernel_table(verification))
+    if verification.fp32.profile_ms is not None:
+        console.print(profile_table(verification))
     console.print(_table(verification, criterion))
     for warning in verification.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
@@ -91,8 +109,10 @@ def _table(verification: Verification, criterion: Criterion) -> Table:
         file_row("images with tied top-1", lambda facts: str(facts.counts.top1_ties))
     int8_row("KL(fp32, int8), nats", _NONE, lambda artefact: f"{artefact.fidelity.kl:.4f}")
     file_row(
-        "integer operators", lambda facts: f"{facts.coverage.integer_weighted}/{facts.coverage.weighted}"
+        "integer operators",
+        lambda facts: f"{facts.judged_coverage.integer_weighted}/{facts.judged_coverage.weighted}",
     )
+    int8_row("exact on every CPU", _NONE, lambda artefact: _exact(artefact, verification))
     file_row("size, MB", lambda facts: f"{facts.size_bytes / _BYTES_PER_MB:.2f}")
     file_row(
         f"latency, ms (batch {verification.latency_images}, 1 thread)",
@@ -105,6 +125,13 @@ def _table(verification: Verification, criterion: Criterion) -> Table:
 def _interval(artefact: Artefact, criterion: Criterion) -> str:
     interval = criterion_interval(artefact, criterion)
     return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+
+
+def _exact(artefact: Artefact, verification: Verification) -> str:
+    """Whether it is proven, whatever the target asks; CPUs are beside the point of other targets."""
+    if not verification.target.on_cpu or not artefact.portability.equality.images:
+        return _NONE
+    return "yes" if artefact.portability.exact else "no"
 
 
 def _lost_won(artefact: Artefact, criterion: Criterion) -> str:

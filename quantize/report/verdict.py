@@ -9,13 +9,15 @@ from quantize.criterion import Criterion
 from quantize.kernels import FLOAT_WEIGHTED
 from quantize.operators import FloatOperator
 from quantize.statistics import Interval
-from quantize.verify import Artefact, Format, Verification, accuracy
+from quantize.target import Format
+from quantize.verify import Artefact, Verification, accuracy
 
 # So many names fit a line; the report lists them all.
 _NAMES_SHOWN = 3
 _CURE_LOSS = "more --calibration_samples{more}, or a larger --tolerable_loss"
 # What gives the search more room, by what ended it; one that is exhausted has no use for room.
 _CURE_SEARCH = {"trials": ", more --max_trials", "timeout": ", a longer --timeout"}
+_CURE_INEXACT = "--target=vnni or arm if it only runs there; otherwise report this as a fault of the pipeline"
 _CURE_FLOAT = "see models.int8.*.kernels in report.json for what stayed in float"
 
 
@@ -38,7 +40,8 @@ def judge(
 
     An artefact fails if it loses more than tolerated, if nothing in it runs in integers, or if more
     convolutions and matrix products run in float than were left so for a stated reason: accuracy that was
-    kept by quietly not quantizing is no success.
+    kept by quietly not quantizing is no success. It also fails if its target promises the same numbers on
+    every CPU and it does not keep that.
 
     Args:
         verification: what was measured.
@@ -51,13 +54,14 @@ def judge(
     artefacts = verification.artefacts
     lost = {name: _lost(artefact, verification, criterion) for name, artefact in artefacts.items()}
     floating = {name: _float(artefact, explained) for name, artefact in artefacts.items()}
-    problems = [*_grouped(lost), *_grouped(floating)]
+    inexact = {name: _inexact(artefact, verification) for name, artefact in artefacts.items()}
+    problems = [*_grouped(lost), *_grouped(floating), *_grouped(inexact)]
     if not problems:
         return Verdict(True, "PASS: " + _praise(verification, criterion, fallbacks))
     if stopped_by == "timeout":
         problems.append("the search was stopped by --timeout")
     room = _CURE_LOSS.format(more=_CURE_SEARCH.get(stopped_by, ""))
-    cure = room if any(lost.values()) else _CURE_FLOAT
+    cure = room if any(lost.values()) else _CURE_FLOAT if any(floating.values()) else _CURE_INEXACT
     return Verdict(False, f"FAIL: {'; '.join(problems)}. Next: {cure}.")
 
 
@@ -92,7 +96,7 @@ def _lost(artefact: Artefact, verification: Verification, criterion: Criterion) 
 
 
 def _float(artefact: Artefact, explained: int) -> str:
-    coverage = artefact.facts.coverage
+    coverage = artefact.facts.judged_coverage
     stray = coverage.float_weighted_operators
     if not coverage.integer_weighted:
         return "no convolution or matrix product runs in integers"
@@ -102,6 +106,27 @@ def _float(artefact: Artefact, explained: int) -> str:
     reasons = f", {explained} of them with a reason" if explained else " without a reason"
     counted = f"{len(stray)} of {coverage.weighted} convolutions and matrix products"
     return f"{counted} run in float{reasons} ({names})"
+
+
+def _inexact(artefact: Artefact, verification: Verification) -> str:
+    """What speaks against the same numbers on every CPU, where the target promises them."""
+    if not verification.target.exact:
+        return ""
+    equality, bound = artefact.portability.equality, artefact.portability.bound
+    found = []
+    if not equality.bit_equal:
+        found.append(
+            f"logits differ from those of exact kernels on {equality.images - equality.equal_images} of "
+            f"{equality.images} images, by at most {equality.max_abs_difference:.6g}"
+        )
+    if not bound.holds:
+        names = ", ".join(bound.unbounded[:_NAMES_SHOWN])
+        names += ", ..." if len(bound.unbounded) > _NAMES_SHOWN else ""
+        found.append(
+            f"weights of {len(bound.unbounded)} of {bound.checked} dense operators can saturate on CPUs "
+            f"without VNNI ({names})"
+        )
+    return " and ".join(found)
 
 
 def _praise(verification: Verification, criterion: Criterion, left: int) -> str:
@@ -114,8 +139,8 @@ def _praise(verification: Verification, criterion: Criterion, left: int) -> str:
     high = max(interval.high for interval in declines.values())
     if high > criterion.tolerance:
         sentence += f"; 95 % interval up to {percent(high, criterion.kind)}, more images would narrow it"
-    few = min(artefact.facts.coverage.integer_weighted for artefact in verification.artefacts.values())
-    total = max(artefact.facts.coverage.weighted for artefact in verification.artefacts.values())
+    few = min(artefact.facts.judged_coverage.integer_weighted for artefact in verification.artefacts.values())
+    total = max(artefact.facts.judged_coverage.weighted for artefact in verification.artefacts.values())
     if 2 * few < total:
         sentence += (
             f"; only {few} of {total} convolutions and matrix products are integers, which gains little"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from calibration import dataloader
+from calibration import dataloader, prepared
 from calibration.dataloader import DataLoader
 from calibration.errors import InputError
 from calibration.images import ImageSet, load_image, read_image_list
@@ -75,7 +75,7 @@ def test_look_ahead_is_bounded(images: ImageSet, monkeypatch: pytest.MonkeyPatch
         started.append(path)
         return load_image(path, exif_orientation=exif_orientation)
 
-    monkeypatch.setattr(dataloader, "load_image", counting)
+    monkeypatch.setattr(prepared, "load_image", counting)
     for taken, _ in enumerate(DataLoader(images, PIPELINE, workers=2, prefetch_images=3), start=1):
         # What is started is what was taken plus at most three, however long the consumer waits.
         assert taken <= len(started) <= taken + 3

@@ -96,3 +96,17 @@ def test_terminal_cursor_comes_back_after_an_early_stop(monkeypatch: pytest.Monk
     tracked.close()
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert out.getvalue().rfind(show) > out.getvalue().rfind(hide) >= 0
+
+
+def test_an_item_may_stand_for_several_units() -> None:
+    out = io.StringIO()
+    batches = track(
+        [4, 4, 2], description="reading", total=10, stream=out, clock=clock(step_s=5.0), count=lambda n: n
+    )
+    assert list(batches) == [4, 4, 2]
+    lines = out.getvalue().splitlines()
+    assert lines[1] == "reading: 4/10 images, 0.8 images/s, 8 s left"
+    assert lines[-1].startswith("reading: done 10 images in 20.0 s")
+    bar = Terminal()
+    assert list(track([4, 4, 2], description="reading", total=10, stream=bar, count=lambda n: n)) == [4, 4, 2]
+    assert "10/10" in bar.getvalue()

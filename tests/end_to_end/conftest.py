@@ -81,3 +81,9 @@ def real_data(shared_dir: Path) -> list[str]:
 def flagship(run_program: Runner, real_data: list[str]) -> Run:
     """The real MobileNetV2 on the real images, with the shipped configuration."""
     return run_program(*real_data, "--config=mobilenetv2.yaml")
+
+
+@pytest.fixture(scope="session")
+def engine_alone(run_program: Runner, real_data: list[str]) -> Run:
+    """The same without refinement."""
+    return run_program(*real_data, "--config=mobilenetv2.yaml", "--refine=none", "--no_html")

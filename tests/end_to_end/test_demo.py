@@ -38,7 +38,12 @@ def failing(project_root: Path, digits: Path, tmp_path_factory: pytest.TempPathF
     model = onnx.load(project_root / "examples" / "digits" / "digits-mobilenetv2.onnx")
     _unbalance(model.graph)
     onnx.save(model, folder / "fragile.onnx")
-    return [f"--input_model={folder / 'fragile.onnx'}", f"--config={folder / 'c.yaml'}", "--max_trials=1"]
+    return [
+        f"--input_model={folder / 'fragile.onnx'}",
+        f"--config={folder / 'c.yaml'}",
+        "--max_trials=1",
+        "--refine=none",
+    ]
 
 
 def _unbalance(graph: onnx.GraphProto) -> None:
@@ -60,12 +65,14 @@ def _unbalance(graph: onnx.GraphProto) -> None:
                 constants[name].CopyFrom(numpy_helper.from_array(value, name))
 
 
-def test_passes_and_leaves_exactly_three_files(demo: Run) -> None:
+def test_passes_and_leaves_exactly_its_files(demo: Run) -> None:
     assert demo.code == 0, demo.stderr
     assert sorted(path.name for path in demo.folder.iterdir()) == [
         "digits-mobilenetv2-int8.onnx",
         "digits-mobilenetv2-qdq.onnx",
+        "report.html",
         "report.json",
+        "report.md",
     ]
     assert "PASS: " in demo.stdout
     assert "Traceback" not in demo.stderr
@@ -131,7 +138,7 @@ def test_same_bytes_with_one_thread_as_with_two(demo: Run, run_program: Runner) 
 
 
 def test_quiet_prints_the_verdict_alone(run_program: Runner) -> None:
-    run = run_program("--demo", "--quiet", "--quant_format=QDQ")
+    run = run_program("--demo", "--quiet", "--quant_format=QDQ", "--refine=none")
     assert run.stdout.startswith("PASS: QDQ: ")
     assert run.stdout.count("\n") == 1
     assert run.stderr == ""
@@ -147,7 +154,8 @@ def test_missed_tolerance_keeps_what_was_there(
     assert run.code == 1, run.stderr
     assert "FAIL: " in run.stdout
     assert earlier.read_bytes() == b"an earlier result"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [earlier.name, "report-failed.json"]
+    reports = [f"report-failed.{suffix}" for suffix in ("html", "json", "md")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [earlier.name, *reports]
     assert f"{earlier} is from an earlier run" in run.stdout
     report = json.loads((tmp_path / "report-failed.json").read_text(encoding="utf-8"))
     assert report["models"]["int8"]["QDQ"]["path"] is None
@@ -160,7 +168,9 @@ def test_failed_models_are_kept_only_on_request(run_program: Runner, failing: li
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "fragile-int8-failed.onnx",
         "fragile-qdq-failed.onnx",
+        "report-failed.html",
         "report-failed.json",
+        "report-failed.md",
     ]
 
 
@@ -208,7 +218,9 @@ def test_one_file_name_gives_the_pair_beside_it(
     ]
     assert subprocess.run(command, env=environment, check=False, cwd=tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a b-int8-report.html",
         "a b-int8-report.json",
+        "a b-int8-report.md",
         "a b-int8.onnx",
         "a b-qdq.onnx",
     ]

@@ -19,12 +19,18 @@ from tests.end_to_end.conftest import Run, Runner
 _LARGEST_DECLINE = 0.015
 _LARGEST_PEAK_BYTES = 1_500_000_000
 
+# The divergence of single runs lies between 0.0055 and 0.0080 on these images, by which positions happen to
+# be sampled; that of the engine alone is 0.05.
+_LARGEST_KL = 0.010
+_LEAST_AGREEMENT = 0.96
+_LARGEST_REFINED_PEAK_BYTES = 2_000_000_000
+
 _DATA_FOLDER = Path(__file__).resolve().parent.parent / "quantize" / "data"
 
 
-def test_full_int8_within_tolerance_in_both_formats(flagship: Run) -> None:
-    assert flagship.code == 0, flagship.stdout + flagship.stderr
-    report = flagship.report
+def test_the_engine_alone_is_within_tolerance_in_both_formats(engine_alone: Run) -> None:
+    assert engine_alone.code == 0, engine_alone.stdout + engine_alone.stderr
+    report = engine_alone.report
     assert report["images"]["calibration"]["count"] == 100
     assert report["images"]["evaluation"]["count"] == 400
     assert report["images"]["overlap_count"] == 0
@@ -32,26 +38,39 @@ def test_full_int8_within_tolerance_in_both_formats(flagship: Run) -> None:
         assert artefact["kernels"]["integer_weighted"] == artefact["kernels"]["weighted"] == 53
         assert artefact["decline"]["top1"]["relative_fraction"]["estimate"] <= _LARGEST_DECLINE
     assert report["models"]["formats_equality"]["bit_equal"] is True
+    assert report["run"]["peak_memory_bytes"] < _LARGEST_PEAK_BYTES
 
 
-def test_memory_stays_low(flagship: Run) -> None:
-    assert flagship.report["run"]["peak_memory_bytes"] < _LARGEST_PEAK_BYTES
+def test_refined_it_follows_fp32_closely(flagship: Run) -> None:
+    assert flagship.code == 0, flagship.stdout + flagship.stderr
+    report = flagship.report
+    counts = [report["images"][side]["count"] for side in ("calibration", "selection", "evaluation")]
+    assert counts == [100, 50, 350]
+    assert report["images"]["overlap_count"] == 0
+    for artefact in report["models"]["int8"].values():
+        assert artefact["kernels"]["integer_weighted"] == artefact["kernels"]["weighted"] == 53
+        assert artefact["kl_nats"] <= _LARGEST_KL
+        assert artefact["agreement_fraction"] >= _LEAST_AGREEMENT
+        assert artefact["portability"]["exact_on_every_cpu"] is True
+    assert report["models"]["formats_equality"]["bit_equal"] is True
+    assert report["run"]["peak_memory_bytes"] < _LARGEST_REFINED_PEAK_BYTES
 
 
 def test_int8_file_is_a_quarter_of_fp32(flagship: Run) -> None:
     models = flagship.report["models"]
     for artefact in models["int8"].values():
         assert artefact["size_bytes"] < 0.29 * models["fp32"]["size_bytes"]
+        assert artefact["size_bytes"] <= 3_900_000
 
 
 def test_fp32_accuracy_is_the_reference_figure(flagship: Run) -> None:
-    """83.2 % on all 500 images; on 400 of them it is within three standard errors of sampling (1.0 point)."""
+    """83.2 % on all 500 images; on 350 of them it is within three standard errors (1.1 points)."""
     accuracy = flagship.report["models"]["fp32"]["accuracy"]["top1_fraction"]
-    assert accuracy == pytest.approx(0.832, abs=0.03)
+    assert accuracy == pytest.approx(0.832, abs=0.033)
 
 
-def test_dense_weights_have_seven_bits_and_depthwise_eight(flagship: Run) -> None:
-    model = onnx.load(flagship.model("-qdq"))
+def test_dense_weights_have_seven_bits_and_depthwise_eight(engine_alone: Run) -> None:
+    model = onnx.load(engine_alone.model("-qdq"))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {node.output[0]: node for node in model.graph.node}
     largest: dict[bool, int] = {True: 0, False: 0}
@@ -75,7 +94,9 @@ def test_zoo_configurations_work_unchanged(
     config = tmp_path / "mobilenetv2.yaml"
     text = (_DATA_FOLDER / "zoo_qlinearops.yaml").read_text(encoding="utf-8")
     config.write_text(text.replace("onnxrt_qlinearops", framework), encoding="utf-8")
-    run = run_program(*real_data, f"--config={config}", "--calibration_samples=16", "--eval_samples=40")
+    run = run_program(
+        *real_data, f"--config={config}", "--calibration_samples=16", "--eval_samples=40", "--refine=fast"
+    )
     assert run.code in (0, 1), run.stderr  # 40 images decide nothing; that it runs is the point
     (report,) = run.folder.glob("report*.json")
     assert json.loads(report.read_text(encoding="utf-8"))["models"]["primary_format"] == primary

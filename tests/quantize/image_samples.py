@@ -55,11 +55,14 @@ def configured(
             }
         },
         "evaluation": {"accuracy": {"dataloader": {"dataset": evaluation, "transform": transform}}},
+        "refine": {"effort": "none"},
     }
     names = {
         "allow_overlap": "quantization.calibration.allow_overlap",
         "calibration_samples": "quantization.calibration.sampling_size",
         "eval_samples": "evaluation.accuracy.sampling_size",
+        "refine": "refine.effort",
+        "selection_samples": "refine.selection_samples",
         "seed": "tuning.random_seed",
         "threads": "threads",
         "batch_size": "evaluation.accuracy.dataloader.batch_size",

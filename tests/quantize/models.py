@@ -14,7 +14,8 @@ from quantize.operators import Inventory, take_inventory
 from quantize.prepare import prepare
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
-from quantize.target import PORTABLE
+from quantize.scales import scale_maker
+from quantize.target import PORTABLE, Target
 from tests.quantize import zoo_networks, zoo_oddities  # they fill the zoo
 from tests.quantize.net import CLASSES, EXTENT, ZOO, FloatArray, Net, images
 
@@ -84,6 +85,7 @@ class Case:
     inventory: Inventory
     ranges: RangeTable
     images: FloatArray
+    target: Target = PORTABLE
 
     @property
     def operators(self) -> list[str]:
@@ -97,21 +99,26 @@ class Case:
         return Plan(dict.fromkeys(names, per_channel), scales)
 
     def qdq(self, chosen: Collection[str] | None = None, *, per_channel: bool = True) -> onnx.ModelProto:
-        return write_qdq(self.prepared, self.inventory, self.plan(chosen, per_channel=per_channel), PORTABLE)
+        plan = self.plan(chosen, per_channel=per_channel)
+        return write_qdq(self.prepared, self.inventory, plan, self.target)
 
 
-def make_case(model: onnx.ModelProto) -> Case:
+def make_case(model: onnx.ModelProto, target: Target = PORTABLE) -> Case:
     signature = read_signature(model, Path("net.onnx"))
     prepared = prepare(model, signature)
-    inventory = take_inventory(prepared, PORTABLE)
+    inventory = take_inventory(prepared, target)
     shape = [extent or EXTENT for extent in signature.input_shape[1:]]
     batch = images(shape=shape)
     tensors = dict.fromkeys(name for operator in inventory.quantizable for name in operator.tensors)
     extremes = collect_extremes(prepared, list(tensors), [(batch, None)], threads=1)
-    ranges = RangeTable(extremes, lambda: collect_histograms(prepared, extremes, [(batch, None)], threads=1))
-    return Case(model, signature, prepared, inventory, ranges, batch)
+    ranges = RangeTable(
+        extremes,
+        lambda: collect_histograms(prepared, extremes, [(batch, None)], threads=1),
+        scale_maker(target),
+    )
+    return Case(model, signature, prepared, inventory, ranges, batch, target)
 
 
 @cache
-def zoo_case(name: str, opset: int = 13) -> Case:
-    return make_case(ZOO[name](opset))
+def zoo_case(name: str, opset: int = 13, target: Target = PORTABLE) -> Case:
+    return make_case(ZOO[name](opset), target)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from quantize.cli import main
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.config import Config
 from quantize.config.tuning import STRATEGIES
+from quantize.diagnose.options import ReportOptions
+from quantize.target import TARGETS
 from quantize.version import VERSION
 from tests.quantize.cli_stand_ins import PROJECT, TUNE, Recorder, failed
 
@@ -108,9 +112,39 @@ def test_tune_hands_over_what_was_given(recorder: Recorder, files: Path) -> None
         "output_model": Path("out"),
         "verbosity": "normal",
         "keep_failed": False,
+        "start_from": None,
+        "profile": False,
         "command": ("python", "-m", "quantize", *TUNE),
+        "report": ReportOptions(),
     }
     assert recorder.config.criterion.tolerance == 0.02
+
+
+def test_tune_in_json_prints_one_document_and_sends_the_rest_to_standard_error(
+    files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_tune(*_: object, **__: object) -> types.SimpleNamespace:
+        print("PASS: for people")
+        return types.SimpleNamespace(
+            exit_code=1,
+            passed=False,
+            sentence="FAIL: too much",
+            models={"QDQ": Path("m.onnx")},
+            report_path=Path("report.json"),
+            report={"speed_up": float("nan")},
+        )
+
+    monkeypatch.setitem(sys.modules, "quantize.pipeline", types.SimpleNamespace(run_tune=run_tune))
+    assert main([*TUNE, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "passed": False,
+        "sentence": "FAIL: too much",
+        "models": {"QDQ": "m.onnx"},
+        "report_path": "report.json",
+        "report": {"speed_up": None},
+    }
+    assert "PASS: for people" in err
 
 
 @pytest.mark.parametrize(
@@ -120,6 +154,31 @@ def test_verbosity_and_keep_failed(flag: str, verbosity: str, recorder: Recorder
     assert main([*TUNE, flag, "--keep-failed"]) == 0
     assert recorder.calls[0][2]["verbosity"] == verbosity
     assert recorder.calls[0][2]["keep_failed"] is True
+
+
+def test_what_the_report_is_asked_for(recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, "--labels=l.txt", "--measure-sensitivity"]) == 0
+    wanted = ReportOptions(labels=Path("l.txt"), measure_sensitivity=True)
+    assert recorder.calls[-1][2]["report"] == wanted
+    assert main([*TUNE, "--no-html", "--sensitivity=s.json"]) == 0
+    assert recorder.calls[-1][2]["report"] == ReportOptions(pages=False, sensitivity=Path("s.json"))
+    assert main(["tune", "--demo", "--no_html"]) == 0
+    assert recorder.calls[-1][2]["report"] == ReportOptions(pages=False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--no_html", "--labels=x"], "--labels has no effect with --no_html"),
+        (["--no_html", "--measure_sensitivity"], "--measure_sensitivity has no effect with --no_html"),
+        (["--sensitivity=x", "--measure_sensitivity"], "contradict each other"),
+    ],
+)
+def test_report_flags_that_contradict(
+    flags: list[str], message: str, recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in failed(capsys, *TUNE, *flags)
+    assert recorder.calls == []
 
 
 def test_missed_tolerance_is_code_1(recorder: Recorder, files: Path) -> None:
@@ -207,7 +266,13 @@ def test_demo_needs_nothing(recorder: Recorder) -> None:
     assert name == "demo"
     assert arguments == (None, {})
     command = ("python", "-m", "quantize", "tune", "--demo")
-    assert keywords == {"verbosity": "normal", "keep_failed": False, "command": command}
+    assert keywords == {
+        "verbosity": "normal",
+        "keep_failed": False,
+        "profile": False,
+        "command": command,
+        "report": ReportOptions(),
+    }
 
 
 def test_demo_takes_the_flags_of_tune(recorder: Recorder) -> None:
@@ -222,3 +287,25 @@ def test_demo_refuses_what_it_brings(recorder: Recorder, capsys: pytest.CaptureF
     assert "--demo and --config contradict" in failed(capsys, "tune", "--demo", "--config=c.yaml")
     assert "--seed: expected at least 0" in failed(capsys, "tune", "--demo", "--seed=-1")
     assert recorder.calls == []
+
+
+def test_target_and_profile_reach_the_job(recorder: Recorder, files: Path) -> None:
+    assert main([*TUNE, "--target=TensorRT", "--profile"]) == 0
+    assert recorder.config.target.name == "tensorrt"
+    assert recorder.config.formats == ("QDQ",)
+    assert recorder.calls[0][2]["profile"] is True
+
+
+def test_targets_are_listed_where_one_is_misspelled(
+    recorder: Recorder, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TUNE, "--target=avx512"]) == 2
+    assert "expected portable, avx2, vnni, arm, tensorrt or qnn, got 'avx512'" in capsys.readouterr().err
+    assert recorder.calls == []
+
+
+def test_flags_know_the_targets_there_are() -> None:
+    (flag,) = (flag for flag in FLAGS if flag.name == "target")
+    assert flag.parse is not None
+    assert [flag.parse(name) for name in TARGETS] == list(TARGETS)
+    assert all(name in flag.help for name in TARGETS)

@@ -24,7 +24,11 @@ from tests.quantize.cli_stand_ins import MEASURE, Recorder
 def test_what_is_measured(words: list[str], called: str, recorder: Recorder, files: Path) -> None:
     assert main([*words, *MEASURE]) == 0
     assert recorder.calls[0][0] == called
-    assert recorder.calls[0][2] == {"input_model": Path("a model.onnx"), "verbosity": "normal"}
+    assert recorder.calls[0][2] == {
+        "input_model": Path("a model.onnx"),
+        "verbosity": "normal",
+        "as_json": False,
+    }
 
 
 def test_flags_of_the_benchmark(recorder: Recorder, files: Path) -> None:
@@ -69,6 +73,9 @@ def test_batch_size_of_the_benchmark_is_that_of_its_mode(recorder: Recorder, fil
 def test_measuring_offers_only_what_it_acts_on(command: str) -> None:
     names = {flag.name for flag in FLAGS if command in flag.commands}
     both = {"input_model", "config", "dataset_location", "label_path", "batch_size", "calibration_samples"}
+    both |= {"selection_samples", "eval_samples", "seed", "allow_overlap", "threads", "json"}
+    both |= {"quiet", "verbose"}
     both |= {"eval_samples", "seed", "allow_overlap", "threads", "quiet", "verbose"}
+    both |= {"cache_dir", "cache_size", "cache_by_content", "no_cache"}
     speed = {"mode", "warmup", "iteration", "cores_per_instance", "num_of_instance"}
     assert names == (both | speed if command == "benchmark" else both)

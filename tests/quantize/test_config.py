@@ -277,3 +277,9 @@ def test_line_of_the_field_is_named(tmp_path: Path) -> None:
 def test_order_of_transforms_is_checked_when_read() -> None:
     wrong = {"Transpose": {"perm": [2, 0, 1]}, "CenterCrop": {"size": 4}}
     assert f"{ACCURACY}.transform" in refused(nested(f"{ACCURACY}.transform", wrong))
+
+
+@pytest.mark.parametrize("choice", [True, 3, "int8", ["int8"]])
+def test_model_wise_choices_are_fields(choice: object) -> None:
+    with pytest.raises(InputError, match=r"model_wise.*activation: expected fields such as"):
+        Config.from_mapping({"quantization": {"model_wise": {"activation": choice}}})

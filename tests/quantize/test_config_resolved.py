@@ -207,6 +207,7 @@ def test_hash_is_of_what_determines_the_result() -> None:
         {"evaluation.accuracy.metric.topk": 5},
         {"quantization.calibration.sampling_size": 99},
         {"quantization.quant_format": "QDQ"},
+        {"quantization.target": "vnni"},
         {f"{ACCURACY}.transform": {"Transpose": {"perm": [2, 0, 1]}, "Rescale": {}}},
         {f"{ACCURACY}.dataset.ImageFolder.exif_orientation": False},
         {"quantization.optype_wise": {"Add": {"activation": {"dtype": ["fp32"]}}}},

@@ -38,7 +38,7 @@ def test_a_fixed_batch_that_contradicts_nothing_is_no_news(many: Path, few: Path
     assert load(configured(folders(many), folders(few)), fixed).warnings == ()
     assert load(configured(folders(many), folders(few), batch_size=4), fixed).warnings == ()
     data = load(configured(folders(many), folders(few), batch_size=6, calibration_batch_size=5))
-    assert (data.calibration.batch_size, data.evaluation.batch_size, data.warnings) == (5, 6, ())
+    assert (data.calibration.batch_size, data.evaluation.batch_size, data.warnings) == (5, 4, ())
 
 
 @pytest.mark.parametrize("size", [1, 5, 15])

@@ -44,6 +44,29 @@ def test_a_folder_gets_files_named_after_the_input(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_report_for_people_is_beside_the_json(tmp_path: Path) -> None:
+    found = plan_destination(tmp_path / "a.b.onnx", tmp_path / "m.onnx", ("QDQ",))
+    assert [path.name for path in found.files] == [
+        "a.b.onnx",
+        "a.b-report.json",
+        "a.b-report.html",
+        "a.b-report.md",
+    ]
+    assert [path.name for path in found.failed().files] == [
+        "a.b-failed.onnx",
+        "a.b-report-failed.json",
+        "a.b-report-failed.html",
+        "a.b-report-failed.md",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x-report.html", "x-report-failed.md"])
+def test_a_folder_in_the_way_of_a_report_is_named_before_work(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder"):
+        plan_destination(tmp_path / "x.onnx", tmp_path / "m.onnx", ("QDQ",))
+
+
 def test_the_suffix_counts_in_any_case(tmp_path: Path) -> None:
     assert names(tmp_path / "x.ONNX", tmp_path / "m.onnx")["QOperator"] == "x.ONNX"
 

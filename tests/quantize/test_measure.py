@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,33 @@ def test_evaluating_uses_the_configured_threads(
     config = configured(folders(images), folders(images), threads=1)
     run_evaluate(config, input_model=model, verbosity="quiet")
     assert threads == [1]
+
+
+def test_the_benchmark_in_json(
+    images: Path, model: Path, stopwatch: Stopwatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configured(folders(images), folders(images), threads=2)
+    assert run_benchmark(config, input_model=model, as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "model": str(model),
+        "latency": {"calls": 9, "median_ms": 1.5, "p90_ms": 2.5, "p99_ms": 3.5},
+        "throughput_images_per_s": 1234.5,
+        "batch_size": 1,
+        "threads": 2,
+        "instances": 1,
+    }
+
+
+def test_accuracy_in_json_is_the_same_as_in_text(
+    images: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configured(folders(images), folders(images))
+    assert run_evaluate(config, input_model=model, as_json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert run_evaluate(config, input_model=model) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        f"Accuracy: {document['top1_fraction']:.4f} top-1, {document['top5_fraction']:.4f} top-5, "
+        f"{document['images']} images"
+    )
+    assert document["top1_fraction"] == document["top1_correct"] / document["images"]

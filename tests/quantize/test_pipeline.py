@@ -53,6 +53,9 @@ def test_every_network_is_integer_within_tolerance(
         # These networks lose hardly anything: a mistake anywhere costs far more than one image in a hundred.
         assert artefact.fidelity.agreement > 0.99
         assert artefact.facts.path.is_file()
+    refinement = result.report["tuning"]["refinement"]
+    assert refinement["effort"] == "full"
+    assert refinement["after"]["kl_nats"] <= refinement["before"]["kl_nats"]
     equality = result.verification.formats_equality
     assert equality is not None
     assert equality.bit_equal
@@ -68,7 +71,8 @@ def test_relative_paths_and_a_configuration_in_memory(
     result = quantize.tune(
         NETWORKS[0], config, "a folder/m.onnx", overrides={**few, "quantization.quant_format": "QDQ"}
     )
-    assert sorted(path.name for path in (tmp_path / "a folder").iterdir()) == ["m-report.json", "m.onnx"]
+    names = ["m-report.html", "m-report.json", "m-report.md", "m.onnx"]
+    assert sorted(path.name for path in (tmp_path / "a folder").iterdir()) == names
     assert result.report["images"]["evaluation"]["count"] == 50
     assert result.report["images"]["calibration"]["count"] == 20
 
@@ -76,11 +80,8 @@ def test_relative_paths_and_a_configuration_in_memory(
 def test_one_folder_for_both_sides_is_shared_out(digits: DigitsDataset, tmp_path: Path) -> None:
     result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, dataset_location=digits.evaluation)
     images = result.report["images"]
-    assert (images["calibration"]["count"], images["evaluation"]["count"], images["overlap_count"]) == (
-        100,
-        697,
-        0,
-    )
+    counts = [images[side]["count"] for side in ("calibration", "selection", "evaluation")]
+    assert (counts, images["overlap_count"]) == ([100, 50, 647], 0)
 
 
 def test_overlap_that_was_asked_for_is_told(digits: DigitsDataset, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_only_a_few_images_are_under_way() -> None:
             yield IMAGES[position : position + 1], None
 
     model = zoo_case("inverted_residual").prepared
-    results = module._each_image(model, ["image"], loader(), lambda _: [(0.0, 0.0)], 2)
+    results = module.each_image(model, ["image"], loader(), lambda _, __: [(0.0, 0.0)], 2)
     next(results)
     assert drawn <= 3
     results.close()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantize.scales import ActivationScale, activation_scale
+from quantize.scales import ActivationScale, activation_scale, scale_maker
+from quantize.target import PORTABLE, QNN, TENSORRT
 
 ENDS = st.floats(-(2.0**100), 2.0**100, width=32)
 
@@ -60,3 +61,32 @@ def test_a_clip_narrows_a_scale(
     entry: ActivationScale, low: float, high: float, expected: ActivationScale
 ) -> None:
     assert entry.within(low, high) == expected
+
+
+@given(low=ENDS, high=ENDS)
+def test_signed_scales_are_symmetric_and_cover_the_range(low: float, high: float) -> None:
+    low, high = min(low, high), max(low, high)
+    entry = activation_scale(low, high, signed=True)
+    assert (entry.zero_point, entry.signed, entry.dtype) == (0, True, np.int8)
+    if entry != ActivationScale(1.0, 0, signed=True):
+        largest = max(-min(low, 0.0), high, 0.0)
+        assert 127 * entry.scale == pytest.approx(largest, rel=1e-6)
+        assert entry.bounds == (-128 * entry.scale, 127 * entry.scale)
+
+
+def test_rounding_saturates_at_the_integers_of_the_type() -> None:
+    values = np.array([-1e9, -1.0, 0.0, 0.26, 1e9])
+    assert ActivationScale(0.5, 2).rounded(values).tolist() == [-1.0, -1.0, 0.0, 0.5, 126.5]
+    assert ActivationScale(0.5, 0, signed=True).rounded(values).tolist() == [-64.0, -1.0, 0.0, 0.5, 63.5]
+
+
+def test_a_signed_scale_stands_for_no_clip() -> None:
+    entry = activation_scale(-1.0, 3.0, signed=True)
+    assert entry.within(0.0, 2.0) == entry
+
+
+def test_makers_of_scales_follow_the_target() -> None:
+    assert scale_maker(TENSORRT)(-1.0, 3.0) == activation_scale(-1.0, 3.0, signed=True)
+    assert scale_maker(PORTABLE)(-1.0, 3.0) == activation_scale(-1.0, 3.0)
+    # Widened upwards: zero and what lies below stay where they were.
+    assert scale_maker(QNN)(-1e-5, 0.0) == activation_scale(-1e-5, 9e-5)

@@ -12,9 +12,15 @@ import numpy.typing as npt
 import onnx
 import pytest
 
+from quantize import verify as module
 from quantize.errors import InputError
+from quantize.kernels import Coverage
+from quantize.portability import PairBound, check_pairs
+from quantize.session import make_session
 from quantize.statistics import PairedOutcomes
+from quantize.target import QNN, TENSORRT, VNNI
 from quantize.verify import Verification, accuracy, size_bytes, verify
+from tests.quantize.models import zoo_case
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,109 @@ def test_the_real_model_scores_as_it_should(shared_dir: Path) -> None:
     assert found.classes == 1000
     assert found.artefacts["QDQ"].fidelity.agreement == 1.0
     assert found.warnings == ()
+
+
+def test_portability_is_proven_for_both_formats(verification: Verification) -> None:
+    for artefact in verification.artefacts.values():
+        assert artefact.portability.equality.images == 24
+        assert artefact.portability.bound == PairBound(3, 0)  # two dense convolutions and the classifier
+        assert artefact.portability.exact
+
+
+def test_the_comparison_is_capped(model_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMPARED_IMAGES", 7)
+    found = verify(
+        model_files.fp32, {"QDQ": model_files.qdq}, model_files.batches(), threads=1, latency_rounds=1
+    )
+    assert found.artefacts["QDQ"].portability.equality.images == 7
+    assert found.images == 24
+
+
+def test_logits_that_depend_on_the_cpu_are_found(model_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 stands in for the exact kernels: this CPU may have none that saturate."""
+
+    def others(artefacts: Any, threads: int) -> Any:
+        return {kind: make_session(model_files.fp32, threads=threads) for kind in artefacts}
+
+    monkeypatch.setattr(module, "_exact_sessions", others)
+    found = verify(
+        model_files.fp32, {"QDQ": model_files.qdq}, model_files.batches(), threads=1, latency_rounds=1
+    )
+    portability = found.artefacts["QDQ"].portability
+    assert not portability.equality.bit_equal
+    assert portability.bound.holds
+    assert not portability.exact
+
+
+def test_weights_that_can_saturate_are_found(model_files: Any, tmp_path: Path) -> None:
+    model = onnx.load(model_files.qoperator)
+    (weights, *_) = (
+        t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
+    )
+    values = np.full(tuple(weights.dims), 127, np.int8)
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    path = tmp_path / "bad.onnx"
+    onnx.save(model, path)
+    found = verify(model_files.fp32, {"QOperator": path}, model_files.batches(), threads=1, latency_rounds=1)
+    assert len(found.artefacts["QOperator"].portability.bound.unbounded) == 1
+
+
+def test_weights_that_onnxruntime_quantizes_by_itself_are_found(tmp_path: Path) -> None:
+    """Float weights between Q and DQ become 8-bit integers when the session is made."""
+    case = zoo_case("inverted_residual")
+    model = case.qdq()
+    dense = [op for op in case.inventory.quantizable if op.op_type == "Conv" and not op.depthwise][-1]
+    (original,) = (node for node in case.prepared.graph.node if node.name == dense.name)
+    (written,) = (node for node in model.graph.node if node.name == dense.name)
+    written.input[1:] = original.input[1:]
+    kept = set(original.input[1:])
+    model.graph.initializer.extend(t for t in case.prepared.graph.initializer if t.name in kept)
+    path, fp32 = tmp_path / "m.onnx", tmp_path / "fp32.onnx"
+    onnx.save(model, path)
+    onnx.save(case.prepared, fp32)
+    assert check_pairs(model).holds  # the file says nothing of it
+    batches = [(case.images, np.zeros(len(case.images), np.int64))]
+    found = verify(fp32, {"QDQ": path}, batches, threads=1, latency_rounds=1).artefacts["QDQ"]
+    assert found.facts.coverage.float_weighted_operators == ()
+    assert found.portability.bound.unbounded == (dense.name,)
+
+
+def test_a_target_elsewhere_is_judged_by_what_the_file_declares(model_files: Any) -> None:
+    for target in (TENSORRT, QNN, VNNI):
+        found = verify(
+            model_files.fp32,
+            {"QDQ": model_files.qdq},
+            model_files.batches(),
+            threads=1,
+            latency_rounds=1,
+            target=target,
+        )
+        facts = found.artefacts["QDQ"].facts
+        assert (facts.declared is None) is target.on_cpu
+        assert found.fp32.declared is None
+        assert facts.judged_coverage.integer_weighted == 3
+        assert facts.coverage.integer["QLinearConv"] == 2
+        assert found.target is target
+        assert any("only emulates" in warning for warning in found.warnings) is not target.on_cpu
+
+
+def test_profiles_are_taken_on_request_only(verification: Verification, model_files: Any) -> None:
+    assert verification.fp32.profile_ms is None
+    found = verify(
+        model_files.fp32,
+        {"QDQ": model_files.qdq},
+        model_files.batches(),
+        threads=1,
+        latency_rounds=1,
+        profile=True,
+    )
+    profile = found.artefacts["QDQ"].facts.profile_ms
+    assert profile is not None
+    assert {"QLinearConv", "QuantizeLinear"} <= profile.keys()
+    assert found.fp32.profile_ms is not None
+    assert "QLinearConv" not in found.fp32.profile_ms
+
+
+def test_judged_coverage_is_that_of_the_cpu_unless_declared(verification: Verification) -> None:
+    assert verification.fp32.judged_coverage is verification.fp32.coverage
+    assert isinstance(verification.fp32.judged_coverage, Coverage)

@@ -121,3 +121,19 @@ def test_the_scale_of_a_tail_can_be_changed() -> None:
 
     (found,) = each_tail(case.prepared, [tensor], single_images(case), changes, threads=1).values()
     assert 0.0 < found[0] < found[1]
+
+
+def test_signed_scales_saturate_where_int8_does() -> None:
+    case = zoo_case("inverted_residual")
+    tensor = case.inventory.quantizable[0].output
+    ways = (ActivationScale(0.01, 0, signed=True), ActivationScale(0.01, 128), ActivationScale(0.01, 0))
+    found = each_tail(
+        case.prepared,
+        [tensor],
+        single_images(case),
+        lambda tail: [tail.scores(one) for one in ways],
+        threads=1,
+    )
+    signed, shifted, unsigned = found[tensor]
+    np.testing.assert_array_equal(signed, shifted)
+    assert np.abs(signed - unsigned).max() > 0.0

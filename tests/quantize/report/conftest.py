@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts, Equality, Fidelity
+from quantize.portability import PairBound, Portability
 from quantize.statistics import PairedOutcomes
+from quantize.target import PORTABLE, Target
 from quantize.verify import Artefact, Decline, FileFacts, Verification
 
+_EXACT = Portability(Equality(400, 400, 0.0), PairBound(36, 17))
 Maker = Callable[..., Verification]
 
 
@@ -45,18 +49,25 @@ def make_verification() -> Maker:
         nothing: bool = False,
         formats: tuple[str, ...] = ("QOperator", "QDQ"),
         warnings: tuple[str, ...] = (),
+        portability: Portability = _EXACT,
+        target: Target = PORTABLE,
+        profile_ms: dict[str, float] | None = None,
     ) -> Verification:
         losses = {"QOperator": lost, "QDQ": lost if qdq_lost is None else qdq_lost}
         fp32 = Coverage({}, {"Conv": 52, "Gemm": 1}, 0, 0, tuple(f"conv_{k}" for k in range(53)))
         return Verification(
-            fp32=_facts("fp32", 336, 391, fp32, 13_966_462),
-            artefacts={name: _artefact(name, losses[name], won, stray, nothing) for name in formats},
+            fp32=replace(_facts("fp32", 336, 391, fp32, 13_966_462), profile_ms=profile_ms),
+            artefacts={
+                name: replace(_artefact(name, losses[name], won, stray, nothing), portability=portability)
+                for name in formats
+            },
             formats_equality=Equality(400, 400, 0.0) if len(formats) > 1 else None,
             images=400,
             classes=1000,
             latency_rounds=30,
             latency_images=1,
             warnings=warnings,
+            target=target,
         )
 
     return make

@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 
 from quantize.criterion import Criterion
+from quantize.metrics import Equality
 from quantize.operators import FloatOperator
+from quantize.portability import PairBound, Portability
+from quantize.refine import PassReport, RefineReport
+from quantize.refine.judge import Score
 from quantize.report import ImageSetFacts, RunContext, build_report, report_text
 from quantize.report.build import SCHEMA_PATH, SCHEMA_VERSION
 from quantize.report.environment import package_versions, platform_facts
+from quantize.target import TARGETS, TENSORRT
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Trial:
     accuracy: float = 0.835
     met: bool = True
     duration_s: float = 4.5
+    abandoned_after_images: int | None = None
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,19 @@ def context() -> RunContext:
         packages=package_versions(),
         platform=platform_facts(),
         stages_s={"tune": 12.0, "verify": 3.0},
+        refinement=RefineReport(
+            effort="full",
+            calibration_images=100,
+            selection_images=50,
+            rule="quantile",
+            rules={"quantile": 0.01, "kl": math.nan},
+            candidates={"quantile": 0.002},
+            passes=(PassReport("gain", "applied", "divided by 0.97", Score(0.003, 0.9), Score(0.002, 1.0)),),
+            before=Score(0.01, 0.9),
+            after=Score(0.002, 1.0),
+            duration_s=3.0,
+        ),
+        selection=ImageSetFacts(50, "c" * 64, "val.txt"),
         peak_memory_bytes=10**9,
         started_at="2026-01-02T03:04:05Z",
         transforms=[{"CenterCrop": {"size": 224}}],
@@ -148,3 +167,35 @@ def test_platform_facts_of_a_known_cpu(tmp_path: Path) -> None:
 def test_versions_of_what_is_installed() -> None:
     found = package_versions(["numpy", "surely-not-installed"])
     assert found == {"numpy": np.__version__}
+
+
+def test_target_and_portability_are_in_the_report(
+    make_verification: Any, context: RunContext, schema: dict[str, Any]
+) -> None:
+    found = Portability(Equality(400, 399, 0.5), PairBound(36, 17, ("conv",)))
+    verification = make_verification(portability=found, target=TENSORRT, profile_ms={"Conv": 1.5})
+    report = build_report(verification, context)
+    jsonschema.Draft202012Validator(schema).validate(report)
+    assert report["target"]["name"] == "tensorrt"
+    assert report["target"]["activations"] == "int8 symmetric"
+    assert report["models"]["fp32"]["profile_ms"] == {"Conv": 1.5}
+    assert report["models"]["int8"]["QDQ"]["profile_ms"] is None
+    assert report["models"]["int8"]["QDQ"]["portability"] == {
+        "exact_on_every_cpu": False,
+        "compared_images": 400,
+        "equal_images": 399,
+        "max_abs_difference": 0.5,
+        "dense_operators": 36,
+        "depthwise_operators": 17,
+        "unbounded_operators": ["conv"],
+    }
+
+
+def test_every_target_fits_the_schema(
+    make_verification: Any, context: RunContext, schema: dict[str, Any]
+) -> None:
+    for target in TARGETS.values():
+        report = build_report(make_verification(target=target), context)
+        jsonschema.Draft202012Validator(schema).validate(report)
+        assert report["models"]["int8"]["QDQ"]["portability"]["exact_on_every_cpu"] is True
+    assert schema["properties"]["target"]["properties"]["name"]["enum"] == list(TARGETS)

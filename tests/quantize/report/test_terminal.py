@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from quantize.criterion import Criterion
+from quantize.metrics import Equality
+from quantize.portability import PairBound, Portability
 from quantize.report.terminal import render, show
 from quantize.report.verdict import Verdict, judge
+from quantize.target import TENSORRT, VNNI
 
 
 def rendered(verification: Any, criterion: Criterion | None = None, width_columns: int = 80) -> str:
@@ -29,6 +32,7 @@ def test_every_figure_is_in_the_table(make_verification: Any) -> None:
     assert row(text, "agreement with fp32") == ["-", "97.50%", "97.50%"]
     assert row(text, "KL(fp32, int8), nats") == ["-", "0.0080", "0.0080"]
     assert row(text, "integer operators") == ["0/53", "53/53", "53/53"]
+    assert row(text, "exact on every CPU") == ["-", "yes", "yes"]
     assert row(text, "size, MB") == ["13.97", "3.67", "3.67"]
     assert row(text, "speed-up") == ["1.00x", "1.47x", "1.47x"]
     assert "400 images, 1000 classes" in text
@@ -71,3 +75,31 @@ def test_colour_only_on_a_terminal(
     assert "\x1b" not in shown(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[1;3" not in shown(Terminal())  # bold may stay, colour may not
+
+
+def test_exactness_is_told_whatever_the_target_but_not_of_other_devices(make_verification: Any) -> None:
+    bad = Portability(Equality(400, 399, 0.1), PairBound(36, 17))
+    text = rendered(make_verification(portability=bad, target=VNNI))
+    assert row(text, "exact on every CPU") == ["-", "no", "no"]
+    text = rendered(make_verification(portability=bad, target=TENSORRT))
+    assert row(text, "exact on every CPU") == ["-", "-", "-"]
+    text = rendered(make_verification(portability=Portability()))  # nothing was compared
+    assert row(text, "exact on every CPU") == ["-", "-", "-"]
+
+
+def test_kernels_are_counted_on_request(make_verification: Any) -> None:
+    verification = make_verification(stray=("conv_1",))
+    text = render(verification, Criterion(), Verdict(True, "PASS: x"), kernels=True)
+    assert row(text, "QLinearConv") == ["-", "51", "51"]
+    assert row(text, "Conv") == ["52", "1", "1"]
+    assert row(text, "QuantizeLinear") == ["-", "1", "1"]
+    assert row(text, "all") == ["53", "55", "55"]
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "QLinearConv" not in render(verification, Criterion(), Verdict(True, "PASS: x"))
+
+
+def test_times_are_shown_where_they_were_taken(make_verification: Any) -> None:
+    text = rendered(make_verification(profile_ms={"Conv": 4.25, "Add": 0.5}))
+    assert row(text, "Conv") == ["4.250", "-", "-"]
+    assert row(text, "all") == ["4.750", "0.000", "0.000"]
+    assert text.index("Conv ") < text.index("Add ")  # the most expensive first

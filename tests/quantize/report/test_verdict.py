@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from quantize.criterion import Criterion
+from quantize.metrics import Equality
 from quantize.operators import FloatOperator
+from quantize.portability import PairBound, Portability
 from quantize.report.verdict import judge
+from quantize.target import TARGETS, TargetName
 
 
 def test_within_tolerance_passes_and_tells_the_uncertainty(make_verification: Any) -> None:
@@ -115,3 +118,40 @@ def test_a_close_miss_shows_the_digits_that_differ(make_verification: Any) -> No
     # 4 of 336 images are 1.190476 %
     sentence = judge(make_verification(lost=4, won=0), Criterion(tolerance=0.01190)).sentence
     assert "1.1905 % > 1.1900 %" in sentence
+
+
+INEXACT = Portability(Equality(400, 388, 0.25), PairBound(36, 17))
+UNBOUNDED = Portability(Equality(400, 400), PairBound(36, 17, ("a", "b", "c", "d")))
+
+
+def test_a_portable_model_must_not_depend_on_the_cpu(make_verification: Any) -> None:
+    verdict = judge(make_verification(portability=INEXACT), Criterion())
+    assert not verdict.passed
+    assert verdict.sentence.startswith(
+        "FAIL: QOperator and QDQ: logits differ from those of exact kernels on 12 of 400 images, by at most "
+        "0.25. Next: --target=vnni or arm if it only runs there"
+    )
+
+
+def test_weights_that_can_saturate_fail_even_if_no_image_shows_it(make_verification: Any) -> None:
+    verdict = judge(make_verification(portability=UNBOUNDED), Criterion())
+    assert not verdict.passed
+    assert (
+        "weights of 4 of 36 dense operators can saturate on CPUs without VNNI (a, b, c, ...)"
+        in verdict.sentence
+    )
+    both = Portability(INEXACT.equality, UNBOUNDED.bound)
+    assert " and weights of 4 of 36" in judge(make_verification(portability=both), Criterion()).sentence
+
+
+@pytest.mark.parametrize("name", ["vnni", "arm", "tensorrt", "qnn"])
+def test_other_targets_promise_no_such_thing(make_verification: Any, name: TargetName) -> None:
+    for portability in (INEXACT, UNBOUNDED):
+        assert judge(make_verification(portability=portability, target=TARGETS[name]), Criterion()).passed
+    assert not judge(make_verification(portability=INEXACT, target=TARGETS["avx2"]), Criterion()).passed
+
+
+def test_a_loss_keeps_its_cure_when_exactness_is_lost_as_well(make_verification: Any) -> None:
+    sentence = judge(make_verification(lost=30, portability=INEXACT), Criterion()).sentence
+    assert "declines" in sentence and "logits differ" in sentence
+    assert "Next: more --calibration_samples" in sentence

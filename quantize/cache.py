@@ -1,0 +1,45 @@
+"""The cache of a run, as configured, and the command that looks after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calibration.cache import KIND as PIXELS
+from calibration.cache import default_folder
+from calibration.store import Store, Warn
+from quantize.baseline import KIND as LOGITS
+from quantize.config import Config
+
+_BYTES_PER_GB = 10**9
+_NAMES = {PIXELS: "decoded images", LOGITS: "batches of fp32 results"}
+
+
+def open_store(config: Config, warn: Warn) -> Store | None:
+    """The store that the configuration asks for, or None; nothing is written before it is used."""
+    cache = config.settings.cache
+    if not cache.enabled:
+        return None
+    return Store(cache.dir or default_folder(), limit_bytes=int(cache.size * _BYTES_PER_GB), warn=warn)
+
+
+def run_cache(action: str, folder: Path | None) -> dict[str, object]:
+    """Prints what the cache holds, or removes all of it; returns the same as plain values.
+
+    Args:
+        action: "info" or "clear".
+        folder: of the cache; the default one when not given.
+    """
+    store = Store(folder or default_folder(), limit_bytes=0, warn=print)
+    if action == "clear":
+        freed_bytes = store.clear()
+        print(f"{store.folder}: {_megabytes(freed_bytes)} freed")
+        return {"folder": str(store.folder), "freed_bytes": freed_bytes}
+    usage = store.usage()
+    print(f"{store.folder}: {_megabytes(usage.total_bytes)}")
+    for kind, count in sorted(usage.counts.items()):
+        print(f"  {count} {_NAMES.get(kind, kind)}, {_megabytes(usage.sizes_bytes[kind])}")
+    return {"folder": str(store.folder), "size_bytes": usage.total_bytes}
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"

@@ -1,0 +1,82 @@
+"""Image files → batches, several decoded at a time; one that cannot be read does not stop the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.decode import load_image
+from quantize.errors import InputError
+from quantize.preprocessing import Preprocessing
+
+# Images in the making or ready per thread, as in `calibration.dataloader`.
+_AHEAD_PER_THREAD = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """One preprocessed image, or the reason why there is none.
+
+    Attributes:
+        path: the file.
+        array: float32 without the batch axis; None if it failed.
+        problem: one line; empty if it did not.
+    """
+
+    path: Path
+    array: npt.NDArray[np.float32] | None
+    problem: str = ""
+
+
+def read_images(paths: Sequence[Path], preprocessing: Preprocessing, *, threads: int) -> Iterator[Pixels]:
+    """Decodes and transforms files, in their order, never far ahead of the consumer."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        waiting: deque[Future[Pixels]] = deque()
+        try:
+            for path in paths:
+                waiting.append(pool.submit(_read, path, preprocessing))
+                if len(waiting) >= threads * _AHEAD_PER_THREAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_batches(images: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:
+    """Groups of at most `size` images of one shape; one that failed goes with the group it stands in."""
+    batch: list[Pixels] = []
+    shape: tuple[int, ...] | None = None
+    for image in images:
+        other = image.array is not None and shape is not None and image.array.shape != shape
+        if batch and (len(batch) == size or other):
+            yield batch
+            batch, shape = [], None
+        batch.append(image)
+        shape = image.array.shape if image.array is not None else shape
+    if batch:
+        yield batch
+
+
+def stacked(batch: Sequence[Pixels]) -> npt.NDArray[np.float32] | None:
+    """The images of a batch that could be read, [N, ...]; None if there is none."""
+    arrays = [image.array for image in batch if image.array is not None]
+    return np.stack(arrays) if arrays else None
+
+
+def _read(path: Path, preprocessing: Preprocessing) -> Pixels:
+    try:
+        image = load_image(path, exif_orientation=preprocessing.exif_orientation)
+        array: npt.NDArray[Any] = preprocessing.pipeline(image, 0)[0]
+    except InputError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        return Pixels(path, None, text)
+    return Pixels(path, array.astype(np.float32, copy=False))

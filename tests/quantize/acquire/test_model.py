@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quantize.acquire import acquire_model
+from quantize.acquire.known_files import KNOWN_FILES, KnownFile
+from quantize.errors import InputError
+from tests.quantize.acquire.server import Behaviour, serving
+from tests.quantize.conftest import ModelFiles
+
+
+@pytest.fixture
+def server(model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Behaviour]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(Behaviour(model_files.fp32.read_bytes())) as behaviour:
+        yield behaviour
+
+
+@pytest.fixture
+def known(server: Behaviour) -> KnownFile:
+    sha256 = hashlib.sha256(server.content).hexdigest()
+    return KnownFile("net-12.onnx", sha256, len(server.content), (server.url,), "a small network")
+
+
+@pytest.mark.parametrize("name", ["net-12", "net-12.onnx"])
+def test_by_name(name: str, known: KnownFile, tmp_path: Path) -> None:
+    found = acquire_model(name, tmp_path / "models", known_files=(known,))
+    assert found.path == tmp_path / "models/net-12.onnx"
+    assert (found.sha256, found.known, found.downloaded) == (known.sha256, known, True)
+    again = acquire_model(name, tmp_path / "models", known_files=(known,))
+    assert not again.downloaded
+    assert again.to_json()["known"] == {"name": "net-12.onnx", "what": "a small network"}
+
+
+def test_by_address(server: Behaviour, known: KnownFile, tmp_path: Path) -> None:
+    found = acquire_model(server.url, tmp_path / "my.onnx", sha256=known.sha256.upper(), known_files=())
+    assert found.path == tmp_path / "my.onnx"
+    assert found.known is None
+
+
+def test_a_file_is_recognized_by_its_hash_under_any_name(
+    known: KnownFile, server: Behaviour, tmp_path: Path
+) -> None:
+    path = tmp_path / "downloaded (1).onnx"
+    path.write_bytes(server.content)
+    found = acquire_model(str(path), tmp_path, known_files=(known,))
+    assert (found.path, found.known, found.downloaded) == (path, known, False)
+    assert server.requests == []
+    with pytest.raises(InputError, match="expected 0000"):
+        acquire_model(str(path), tmp_path, sha256="0" * 64)
+
+
+def test_a_pointer_is_told_from_a_model(known: KnownFile, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{known.sha256}\nsize 1\n")
+    with pytest.raises(InputError, match=r"is a Git LFS pointer, .*prepare model net-12.onnx downloads it"):
+        acquire_model(str(path), tmp_path, known_files=(known,))
+
+
+def test_what_is_no_model_does_not_stay(
+    server: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login page, from an address that needs no hash because it is encrypted; this one pretends to be."""
+    server.content = b"<html>please log in</html>"
+    monkeypatch.setattr("quantize.acquire.download.check_address", lambda url, *, trusted: None)
+    with pytest.raises(InputError, match="ONNX"):
+        acquire_model(server.url, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "sha256", "message"),
+    [
+        ("net-13", None, "net-13: is neither a file here, nor an address .* known are net-12.onnx"),
+        ("net-12", "xyz", "--sha256 xyz: expected 64 hexadecimal digits"),
+        ("net-12", "0" * 64, "--sha256 0000.*: net-12.onnx has"),
+        ("https://example.org/", None, "becomes part of paths"),
+        ("https://example.org/a%2f..%2fb", None, "becomes part of paths"),
+    ],
+)
+def test_mistakes(source: str, sha256: str | None, message: str, known: KnownFile, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        acquire_model(source, tmp_path, sha256=sha256, known_files=(known,))
+
+
+def test_the_zoos_file_is_known() -> None:
+    (file,) = (file for file in KNOWN_FILES if file.name == "mobilenetv2-12.onnx")
+    assert file.sha256 == "c0c3f76d93fa3fd6580652a45618618a220fced18babf65774ed169de0432ad5"
+    assert file.size_bytes == 13_964_571
+    assert all(url.startswith("https://") for file in KNOWN_FILES for url in file.urls)

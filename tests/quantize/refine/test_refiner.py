@@ -1,0 +1,136 @@
+"""The refinement as a whole: on every kind of network, taken back where it harms, the same on any machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantize.export import to_qoperator
+from quantize.portability import check_pairs
+from quantize.qdq import write_qdq
+from quantize.refine import passes
+from quantize.refine.judge import Score
+from quantize.session import make_session, outputs
+from quantize.target import TARGETS
+from tests.quantize.models import ZOO, Case, zoo_case
+from tests.quantize.refine.conftest import MakeRefiner, rules_of
+
+
+def refined(make_refiner: MakeRefiner, case: Case, **options: Any) -> Any:
+    refiner = make_refiner(case, **options)
+    operators = dict.fromkeys(case.operators, True)
+    draft, report = refiner.refine(operators, rules_of(case))
+    return draft, report, write_qdq(case.prepared, case.inventory, draft.plan(), case.target)
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_every_kind_of_network(name: str, make_refiner: MakeRefiner, tmp_path: Any) -> None:
+    case = zoo_case(name)
+    _, report, model = refined(make_refiner, case, effort="fast")
+    assert not report.before.beats(report.after)
+    assert report.rule in report.rules
+    passes_run = [one.name for one in report.passes]
+    assert passes_run == ["ranges", "scaling", "equalize", "weights", "biases", "gain", "layout"]
+    # Both spellings are still one model, and its weights fit every CPU.
+    twin = to_qoperator(model)
+    left, right = (outputs(make_session(m, threads=1), case.images) for m in (model, twin))
+    np.testing.assert_array_equal(left, right)
+    for spelled in (model, twin):
+        assert check_pairs(spelled).unbounded == ()
+
+
+@pytest.mark.parametrize("target", ["vnni", "tensorrt", "qnn"])
+@pytest.mark.parametrize("name", ["inverted_residual", "fire_module", "squeeze_and_excite", "matmul_head"])
+def test_every_target(name: str, target: Any, make_refiner: MakeRefiner) -> None:
+    case = zoo_case(name, target=TARGETS[target])
+    _, report, model = refined(make_refiner, case, effort="fast")
+    assert not report.before.beats(report.after)
+    make_session(model, threads=1)
+
+
+def test_full_effort_is_at_least_as_close_as_fast(make_refiner: MakeRefiner) -> None:
+    case = zoo_case("inverted_residual")
+    _, fast, _ = refined(make_refiner, case, effort="fast")
+    _, full, _ = refined(make_refiner, case, effort="full")
+    assert full.after.kl <= fast.after.kl
+    assert len(full.candidates) > len(fast.candidates) == 1
+    assert full.after.kl < 0.7 * full.before.kl  # it is for something
+
+
+def test_threads_change_no_bit(make_refiner: MakeRefiner) -> None:
+    case = zoo_case("inverted_residual")
+    one, two = (
+        refined(make_refiner, case, effort="full", threads=threads)[2].SerializeToString(deterministic=True)
+        for threads in (1, 2)
+    )
+    assert one == two
+
+
+def test_what_harms_is_taken_back(make_refiner: MakeRefiner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass in turn is replaced by one that wrecks the model."""
+    case = zoo_case("inverted_residual")
+    true_passes = {name: getattr(passes, name) for name in ("_equalize", "_weights", "_biases", "_gain")}
+
+    def wrecked(material: Any, draft: Any, *_: Any) -> Any:
+        scales = {name: type(s)(s.scale / 50, s.zero_point) for name, s in draft.scales.items()}
+        return draft.but(scales=scales), "wrecked"
+
+    for name in true_passes:
+        with monkeypatch.context() as patch:
+            patch.setattr(passes, name, wrecked)
+            _, report, _ = refined(make_refiner, case, effort="fast")
+        (entry,) = (one for one in report.passes if one.what == "wrecked")
+        assert entry.status == "taken back"
+        assert entry.before.beats(entry.after)
+        assert not report.before.beats(report.after)
+
+
+def test_where_all_of_it_harms_the_model_stays_as_it_was(
+    make_refiner: MakeRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = zoo_case("inverted_residual")
+    refiner = make_refiner(case, effort="fast")
+    monkeypatch.setattr(
+        "quantize.refine.refiner.run_passes", lambda m, draft, **_: (draft, Score(9.0, 0.0), ())
+    )
+    draft, report = refiner.refine(dict.fromkeys(case.operators, True), rules_of(case))
+    assert report.after == report.before
+    assert {one.status for one in report.passes} == {"taken back"}
+    plain = write_qdq(case.prepared, case.inventory, draft.plan(), case.target)
+    expected = write_qdq(case.prepared, case.inventory, case.plan(rule="quantile"), case.target)
+    left, right = (outputs(make_session(m, threads=1), case.images) for m in (plain, expected))
+    np.testing.assert_array_equal(left, right)
+
+
+def test_passes_can_be_switched_off(make_refiner: MakeRefiner) -> None:
+    off = dict.fromkeys(["scaling", "equalize", "weights", "biases", "gain", "layout"], False)
+    _, report, _ = refined(make_refiner, zoo_case("inverted_residual"), effort="fast", **off)
+    assert [(one.status, one.what) for one in report.passes[1:]] == [("skipped", "switched off")] * 6
+
+
+def test_a_given_rule_is_not_chosen(make_refiner: MakeRefiner) -> None:
+    case = zoo_case("inverted_residual")
+    refiner = make_refiner(case, effort="full", ranges="minmax")
+    assert not refiner.chooses_ranges
+    _, report = refiner.refine(dict.fromkeys(case.operators, True), rules_of(case, "minmax"))
+    assert (report.rule, report.rules) == ("minmax", {})
+    assert report.passes[0].status == "skipped"
+
+
+def test_a_later_call_keeps_the_rule(make_refiner: MakeRefiner) -> None:
+    """The engine's fallback: one operator goes back to fp32, and nothing else is decided again."""
+    case = zoo_case("inverted_residual")
+    refiner = make_refiner(case, effort="fast")
+    rule_of = rules_of(case)
+    first, before = refiner.refine(dict.fromkeys(case.operators, True), rule_of)
+    weighted = [o.name for o in case.inventory.quantizable if o.weighted]
+    fewer = {name: True for name in case.operators if name != weighted[-1]}
+    second, after = refiner.refine(fewer, rule_of)
+    assert after.rule == before.rule
+    assert after.rules == {}
+    assert set(second.parameters) == set(first.parameters) - {weighted[-1]}
+    quick = refiner.without_rework(fewer, rule_of)
+    assert weighted[-1] not in quick.parameters
+    assert quick.parameters[weighted[0]] is first.parameters[weighted[0]]

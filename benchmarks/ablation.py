@@ -37,7 +37,8 @@ STEPS: Mapping[str, dict[str, object]] = {
     "+ GPTQ, bounded pairs": _with("equalize", "weights"),
     "+ biases": _with("equalize", "weights", "biases"),
     "+ gain (fast)": _with("equalize", "weights", "biases", "gain"),
-    "+ several variants (full)": {"refine.effort": "full"},
+    "+ several variants": {"refine.effort": "full", "refine.scaling": False},
+    "+ scaled ranges (full)": {"refine.effort": "full"},
     "full, 32 calibration images": {
         "refine.effort": "full",
         "quantization.calibration.sampling_size": 32,

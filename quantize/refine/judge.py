@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from quantize.metrics import Fidelity, divergences
+from quantize.metrics import divergences
 from quantize.qdq import write_qdq
 from quantize.refine.network import Draft, Network
 from quantize.session import make_session, outputs
@@ -20,10 +20,19 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Score:
-    """How close an integer model is to fp32: mean KL divergence in nats, and the fraction of equal top-1."""
+    """How close an integer model is to fp32.
+
+    Attributes:
+        kl: mean KL divergence, in nats.
+        agreement: fraction of the images with the same top-1.
+        divergences: KL divergence of each image, [images]; empty where nobody compares image by image.
+    """
 
     kl: float
     agreement: float
+    divergences: npt.NDArray[np.float64] = field(
+        default_factory=lambda: np.empty(0), repr=False, compare=False
+    )
 
     def beats(self, other: Score) -> bool:
         """Whether it is closer; an equal one is not."""
@@ -54,16 +63,10 @@ class Judge:
 
     def __call__(self, draft: Draft) -> Score:
         """The score of a draft."""
-        fidelity = Fidelity.from_logits(
-            self._reference, self._scores(draft), probabilities=self._probabilities, model="int8 model"
-        )
-        return Score(fidelity.kl, fidelity.agreement)
-
-    def divergences(self, draft: Draft) -> npt.NDArray[np.float64]:
-        """KL(fp32||draft) of each image, in nats, [images]."""
-        return divergences(
-            self._reference, self._scores(draft), probabilities=self._probabilities, model="int8 model"
-        )
+        found = self._scores(draft)
+        by_image = divergences(self._reference, found, probabilities=self._probabilities, model="int8 model")
+        same = float((self._reference.argmax(axis=1) == found.argmax(axis=1)).mean())
+        return Score(float(by_image.mean()), same, by_image)
 
     def _scores(self, draft: Draft) -> Floats:
         network = self._network

@@ -1,4 +1,10 @@
-"""The passes over one draft, each judged on the selection images and taken back where it does harm."""
+"""The passes over one draft, each judged on the selection images and taken back where it does harm.
+
+Harm beyond the noise of those images, that is: each pass is sound by itself, and taking one back for a
+difference that is chance cost more than it saved (MobileNetV2, one split: equalization and biases taken back
+for 1 % and 12 %, KL 0.0137 on the evaluation images). The refined model as a whole is compared without such
+slack.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +23,7 @@ from quantize.refine.layout import pad_stem
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations
 from quantize.refine.options import RefineOptions
+from quantize.refine.ranking import ties
 from quantize.refine.report import PassReport
 from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
 
@@ -80,7 +87,7 @@ def run_passes(
             reports.append(PassReport(name, "skipped", what, score, score))
             continue
         after = material.judge(made)
-        kept = not score.beats(after)
+        kept = not score.beats(after) or ties(after.divergences, score.divergences)
         reports.append(PassReport(name, "applied" if kept else "taken back", what, score, after))
         if kept:
             draft, score = made, after

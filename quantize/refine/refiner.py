@@ -97,7 +97,9 @@ class Refiner:
         passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
-            passes = tuple(replace(one, status="taken back") for one in passes)
+            passes = tuple(
+                replace(one, status="taken back") if one.status == "applied" else one for one in passes
+            )
         if self._settled is None:
             self._settled, self._best = chosen, draft
         return draft, RefineReport(
@@ -135,7 +137,7 @@ class Refiner:
         """Rule → KL divergence of its plain integer model, the best first; see `ranking`."""
         known = FULL_RULES if self._options.effort == "full" else FAST_RULES
         rules = (*self._first_rules, *known)
-        found = {rule: self._judge.divergences(self._plain(operators, rule_of, rule)) for rule in rules}
+        found = {rule: self._judge(self._plain(operators, rule_of, rule)).divergences for rule in rules}
         return {rule: float(found[rule].mean()) for rule in ranked(found)}
 
     def _outcomes(
@@ -160,9 +162,8 @@ class Refiner:
     def _chosen(self, results: Mapping[Variant, Outcome]) -> Variant:
         """The variant closest to fp32, or scaled ranges that tie with it: they were found on other images."""
         best = best_of(results)
-        for variant, (draft, *_) in results.items():
-            found = self._judge.divergences
-            if variant.scaled and ties(found(draft), found(results[best][0])):
+        for variant, (_, score, _) in results.items():
+            if variant.scaled and ties(score.divergences, results[best][1].divergences):
                 return variant
         return best
 

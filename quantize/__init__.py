@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from quantize.conclusion import TuningResult
     from quantize.diagnose.options import ReportOptions
-    from quantize.pipeline import TuningResult, tune
+    from quantize.pipeline import tune
 
 __all__ = ["ReportOptions", "TuningResult", "tune"]
 

@@ -19,7 +19,8 @@ import numpy as np
 import onnxruntime as ort
 
 from calibration.dataloader import DataLoader
-from quantize.evaluate import Evaluation, Images, evaluate
+from quantize.batches import Images
+from quantize.evaluate import Evaluation, evaluate
 from quantize.files import sha256_of_file
 from quantize.metrics import Floats
 from quantize.model import external_files

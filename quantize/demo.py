@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from quantize.conclusion import TuningResult
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.demo_data import write_digits_dataset
 from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
-from quantize.pipeline import TuningResult, run_tune
+from quantize.pipeline import run_tune
 from quantize.stages import Verbosity
 
 _CONFIG = "demo_digits.yaml"

@@ -8,50 +8,18 @@ and no output depends on the number of workers.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from calibration.dataloader import Scratch
+from quantize.batches import Batch, Batches, Item, Labels, Remembered, items_of
 from quantize.errors import InputError
 from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ties, label_ranks
 from quantize.parallel import in_order
 from quantize.session import outputs
-
-Images = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-Batch = tuple[Images, Labels]
-
-
-@runtime_checkable
-class Batches(Protocol):
-    """Batches that any worker can make, such as a `DataLoader`; other iterables are read by one thread."""
-
-    def __len__(self) -> int: ...
-
-    def load(self, batch: int, scratch: Scratch | None = None) -> Batch:
-        """Batch number `batch`, its images in the scratch memory if that is given."""
-
-    def labels(self, batch: int) -> Labels:
-        """Its labels alone."""
-
-    def shown(
-        self, passed: Iterable[Any], image_count: Callable[[Any], int], description: str | None = None
-    ) -> Generator[Any, None, None]:
-        """Passes on, and reports progress."""
-
-
-class Remembered(Protocol):
-    """A model whose outputs may be known already."""
-
-    def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
-        """Its outputs on batch number `batch`; `images` makes the images, if they are needed at all."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +138,10 @@ def evaluate(
         models, reference, probabilities, pairs, witnesses or {}, witness_images, observer is not None
     )
 
-    def judge(item: _Item) -> _Step:
+    def judge(item: Item) -> _Step:
         return _judged(wanted, item)
 
-    steps = in_order(judge, _items(batches), workers=workers)
+    steps = in_order(judge, items_of(batches), workers=workers)
     shown = batches.shown(steps, _images_of, description) if isinstance(batches, Batches) else steps
     try:
         for step in shown:
@@ -210,49 +178,11 @@ class _Wanted:
     observed: bool
 
 
-# A worker is done with a batch before it makes the next.
-_MEMORY = threading.local()
-
-
-class _Item:
-    """One batch on its way to a worker, which makes the images when the first model asks for them."""
-
-    def __init__(self, number: int, first: int, batches: Batches | None, batch: Batch | None = None) -> None:
-        self.number, self.first, self._batches, self._batch = number, first, batches, batch
-
-    @cached_property
-    def batch(self) -> Batch:
-        if self._batch is not None:
-            return self._batch
-        assert self._batches is not None
-        if not hasattr(_MEMORY, "scratch"):
-            _MEMORY.scratch = Scratch()
-        return self._batches.load(self.number, _MEMORY.scratch)
-
-    def images(self) -> Images:
-        return self.batch[0]
-
-    def labels(self) -> Labels:
-        return self.batch[1] if self._batches is None else self._batches.labels(self.number)
-
-
-def _items(batches: Batches | Iterable[Batch]) -> Iterator[_Item]:
-    first = 0
-    if isinstance(batches, Batches):
-        for number in range(len(batches)):
-            yield _Item(number, first, batches)
-            first += len(batches.labels(number))
-    else:
-        for number, batch in enumerate(batches):
-            yield _Item(number, first, None, batch)
-            first += len(batch[1])
-
-
 def _images_of(step: _Step) -> int:
     return step.images
 
 
-def _judged(wanted: _Wanted, item: _Item) -> _Step:
+def _judged(wanted: _Wanted, item: Item) -> _Step:
     """Runs one batch through all models and compares what they say."""
     logits = {
         name: outputs(model, item.images(), model=name)
@@ -284,7 +214,7 @@ def _judged(wanted: _Wanted, item: _Item) -> _Step:
     )
 
 
-def _witnessed(wanted: _Wanted, item: _Item, logits: Mapping[str, Floats]) -> dict[str, Equality]:
+def _witnessed(wanted: _Wanted, item: Item, logits: Mapping[str, Floats]) -> dict[str, Equality]:
     """The models' outputs compared with those of their witnesses, on the images that are among the first."""
     count = wanted.witness_images - item.first
     if count <= 0:

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from quantize.baseline import Baseline
 from quantize.cache import open_store
+from quantize.conclusion import TuningResult, conclude
 from quantize.config import Config, Format, load_config
 from quantize.data import Data, load_data
-from quantize.destination import Destination, move_into_place, plan_destination, staging
+from quantize.destination import Destination, plan_destination, staging
 from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
-from quantize.files import atomic_write_text
-from quantize.inquiry import Inquiry, Pages
+from quantize.inquiry import Inquiry
 from quantize.model import save_model
 from quantize.provenance import provenance
-from quantize.report import ImageSetFacts, RunContext, build_report, judge, report_text, show
+from quantize.report import ImageSetFacts, RunContext
 from quantize.report.environment import package_versions, platform_facts
 from quantize.restart import refine_given
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
-from quantize.verify import Verification, verify
-
-
-@dataclass(frozen=True)
-class TuningResult:
-    """What a run of the main job came to.
-
-    Attributes:
-        passed: whether every written format meets the criterion.
-        sentence: the verdict, one line.
-        models: format -> file that was written; empty if the run failed and failed models are not kept.
-        report_path: the JSON report.
-        report: its content.
-        verification: the measurements behind it.
-    """
-
-    passed: bool
-    sentence: str
-    models: Mapping[Format, Path]
-    report_path: Path
-    report: Mapping[str, Any]
-    verification: Verification
-
-    @property
-    def exit_code(self) -> int:
-        """0 within tolerance, 1 not."""
-        return 0 if self.passed else 1
+from quantize.verify import verify
 
 
 def tune(
@@ -185,7 +157,7 @@ def run_tune(
             context = _context(
                 config, source, data, found, stages=stages, command=command, started_at=started_at
             )
-        return _conclude(
+        return conclude(
             verification,
             inquiry.told(context, diagnosis),
             destination,
@@ -269,53 +241,3 @@ def _context(
         started_at=started_at,
         warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )
-
-
-def _conclude(
-    verification: Verification,
-    context: RunContext,
-    destination: Destination,
-    staged: Mapping[Format, Path],
-    *,
-    keep_failed: bool,
-    verbosity: Verbosity,
-    pages: Pages,
-) -> TuningResult:
-    """Gives the verdict, and moves what may be kept to its final names in one go."""
-    verdict = judge(verification, context.criterion, context.fp32_operators, stopped_by=context.stopped_by)
-    final = destination if verdict.passed else destination.failed()
-    kept = staged if verdict.passed or keep_failed else {}
-    verification = _at_final_names(verification, final.models)
-    report = build_report(verification, context)
-    if not kept:
-        for artefact in report["models"]["int8"].values():
-            artefact["path"] = None
-    (folder,) = {path.parent for path in staged.values()}
-    draft = folder / final.report.name
-    atomic_write_text(draft, report_text(report))
-    moves = {path: final.models[kind] for kind, path in kept.items()} | {draft: final.report}
-    for target, text in pages(report, final).items():
-        atomic_write_text(folder / target.name, text)
-        moves[folder / target.name] = target
-    possible = [*destination.files, *destination.failed().files]
-    earlier = [name for name in possible if name.exists() and name not in moves.values()]
-    move_into_place(moves)
-    if verbosity == "quiet":
-        print(verdict.sentence)
-    else:
-        show(verification, context.criterion, verdict, kernels=verbosity == "verbose")
-        for target in moves.values():
-            print(f"wrote {target}")
-        for name in earlier:
-            print(f"note: {name} is from an earlier run")
-    models = {kind: final.models[kind] for kind in kept}
-    return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
-
-
-def _at_final_names(verification: Verification, names: Mapping[Format, Path]) -> Verification:
-    """The same measurements, told of the files under the names that they get."""
-    artefacts = {
-        kind: dataclasses.replace(artefact, facts=dataclasses.replace(artefact.facts, path=names[kind]))
-        for kind, artefact in verification.artefacts.items()
-    }
-    return dataclasses.replace(verification, artefacts=artefacts)

@@ -13,9 +13,10 @@ import onnx
 from onnxruntime import InferenceSession
 
 from quantize.baseline import Baseline
+from quantize.batches import Batch, Batches, Remembered
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
-from quantize.evaluate import Batch, Batches, Evaluation, Observer, Remembered, evaluate
+from quantize.evaluate import Evaluation, Observer, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy

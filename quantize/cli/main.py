@@ -23,8 +23,8 @@ from quantize.errors import InputError, PipelineError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from quantize.conclusion import TuningResult
     from quantize.diagnose.options import ReportOptions
-    from quantize.pipeline import TuningResult
 
 __all__ = ["main"]
 

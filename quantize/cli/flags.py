@@ -162,7 +162,7 @@ _IMAGE_FLAGS = (
         commands=COMMANDS,
         field="quantization.calibration.allow_overlap",
     ),
-    _number("batch_size", _IMAGES, "images per inference (default: 1)", COMMANDS, None),
+    _number("batch_size", _IMAGES, "images per inference, 4 when judging (default: 1)", COMMANDS, None),
 )
 
 _REFINE_FLAGS = (

@@ -127,12 +127,7 @@ def _first_images(loader: DataLoader, model: onnx.ModelProto) -> list[npt.NDArra
     """The first calibration images as the model takes them: one by one, or in its fixed batches."""
     size = max(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)
     count = min(max(_SIGNAL_IMAGE_COUNT, size), len(loader.images))
-    first = DataLoader(
-        loader.images.subset(range(count)),
-        loader.pipeline,
-        batch_size=size,
-        exif_orientation=loader.exif_orientation,
-    )
+    first = loader.subset(range(count), batch_size=size)
     return [np.ascontiguousarray(images[np.arange(size) % len(images)]) for images, _ in first]
 
 

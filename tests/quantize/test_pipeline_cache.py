@@ -108,6 +108,7 @@ def test_the_report_says_where_the_time_went(tune: Tune) -> None:
         "tune",
         "write the models",
         "verify",
+        "look for causes",
         "hash the images",
     ]
     trials = len(result.report["tuning"]["trials"])

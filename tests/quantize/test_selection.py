@@ -52,7 +52,8 @@ def test_two_sources_keep_to_themselves(dataset: Any, many: Path, few: Path) -> 
 def test_what_is_loaded_is_what_the_files_show(many: Path, few: Path) -> None:
     data = load(configured(listed(many), folders(few), batch_size=5))
     made = [(images, labels) for images, labels in data.evaluation]
-    assert [len(labels) for _, labels in made] == [5, 5, 2]
+    # Smaller pieces than were asked for, when several are under way at once.
+    assert [len(labels) for _, labels in made] == [4, 4, 4]
     files = data.evaluation.images
     expected = [
         np.asarray(Image.open(files.path(i)), np.float32).transpose(2, 0, 1) / 255 for i in range(len(files))

@@ -36,6 +36,7 @@ def paths(digits: DigitsDataset) -> dict[str, object]:
     return {
         f"quantization.calibration.{root}": digits.calibration,
         f"evaluation.accuracy.{root}": digits.evaluation,
+        "refine.effort": "none",
     }
 
 
@@ -43,7 +44,8 @@ def paths(digits: DigitsDataset) -> dict[str, object]:
 def test_every_network_is_integer_within_tolerance(
     network: Path, paths: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = quantize.tune(network, "demo_digits.yaml", tmp_path, overrides=paths)
+    refined = {**paths, "refine.effort": "full"}
+    result = quantize.tune(network, "demo_digits.yaml", tmp_path, overrides=refined)
     assert result.passed
     assert result.exit_code == 0
     assert capsys.readouterr().out.startswith("PASS: ")
@@ -78,14 +80,24 @@ def test_relative_paths_and_a_configuration_in_memory(
 
 
 def test_one_folder_for_both_sides_is_shared_out(digits: DigitsDataset, tmp_path: Path) -> None:
-    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, dataset_location=digits.evaluation)
+    result = quantize.tune(
+        NETWORKS[0],
+        "demo_digits.yaml",
+        tmp_path,
+        dataset_location=digits.evaluation,
+        overrides={"refine.effort": "fast"},
+    )
     images = result.report["images"]
     counts = [images[side]["count"] for side in ("calibration", "selection", "evaluation")]
     assert (counts, images["overlap_count"]) == ([100, 50, 647], 0)
 
 
 def test_overlap_that_was_asked_for_is_told(digits: DigitsDataset, tmp_path: Path) -> None:
-    asked = {"quantization.calibration.allow_overlap": True, "evaluation.accuracy.sampling_size": 200}
+    asked = {
+        "quantization.calibration.allow_overlap": True,
+        "evaluation.accuracy.sampling_size": 200,
+        "refine.effort": "none",
+    }
     result = quantize.tune(
         NETWORKS[0], "demo_digits.yaml", tmp_path, dataset_location=digits.evaluation, overrides=asked
     )

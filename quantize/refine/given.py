@@ -145,11 +145,12 @@ class _Reader:
 
     def _pair_behind(self, tensor: str) -> ActivationScale | None:
         """The scale of the QuantizeLinear behind a result, its activation looked through."""
-        for reader in self.index.readers(tensor):
-            if reader.op_type == "QuantizeLinear":
+        for _ in self.index.graph.node:  # the chain of activations ends, a graph having no circles
+            readers = self.index.readers(tensor)
+            reader = next((r for r in readers if r.op_type in _ACTIVATIONS | {"QuantizeLinear"}), None)
+            if reader is None or reader.op_type == "QuantizeLinear":
                 return self._pair_of(reader)
-            if reader.op_type in _ACTIVATIONS:
-                return self._pair_behind(reader.output[0])
+            tensor = reader.output[0]
         return None
 
     def _pair_of(self, node: onnx.NodeProto | None) -> ActivationScale | None:
@@ -158,6 +159,8 @@ class _Reader:
         scale = self.index.array(node.input[1])
         zero_point = self.index.array(node.input[2]) if len(node.input) > 2 else np.zeros((), np.uint8)
         if scale is None or zero_point is None or scale.size != 1 or zero_point.dtype not in _EIGHT_BITS:
+            return None
+        if zero_point.size != 1 or not 0 < float(scale.item()) < np.inf:
             return None
         offset = _SIGNED_OFFSET if zero_point.dtype == np.int8 else 0
         found = ActivationScale(float(scale.item()), int(zero_point.item()) + offset)

@@ -1,0 +1,464 @@
+"""Models that are well-formed, and still not what was asked for: values, shapes, types, names, operators."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from quantize.cli import main
+from quantize.loading.quantized import what_is_quantized
+from quantize.session import make_session, outputs
+from tests.quantize.net import CLASSES, EXTENT, Net, images
+from tests.robustness.model_commands import (
+    COMMANDS,
+    Bench,
+    bench,
+    materials,
+    refused,
+    small_classifier,
+)
+
+__all__ = ["bench", "materials"]  # fixtures
+
+REFUSED = "every command refuses it in one line that names what is wrong and where"
+# What reads its subject as an image classifier; package wants a report first.
+CLASSIFYING = (
+    "tune",
+    "evaluate",
+    "benchmark",
+    "predict",
+    "predict --compare",
+    "sensitivity",
+    "export ort",
+    "export uint8",
+)
+
+
+def row(done: str, does: str = REFUSED, *, times: int = len(COMMANDS)) -> pytest.MarkDecorator:
+    return pytest.mark.robustness("Models", done, does, times=times)
+
+
+def with_value(name: str, position: int, value: float, kind: Any = np.float32) -> onnx.ModelProto:
+    model = small_classifier()
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    values = numpy_helper.to_array(weight).astype(kind)
+    values.reshape(-1)[position] = value
+    weight.CopyFrom(numpy_helper.from_array(values, name))
+    return model
+
+
+def constant_nan() -> onnx.ModelProto:
+    net = Net(13)
+    nothing = numpy_helper.from_array(np.full((1, 6, 1, 1), np.nan, np.float32))
+    x = net.node("Add", net.conv("image", 3, 6), net.node("Constant", value=nothing, output="bad"))
+    net.head(x, 6)
+    return net.model()
+
+
+@pytest.mark.parametrize(
+    ("made", "phrase"),
+    [
+        pytest.param(
+            lambda: with_value("c1", 7, np.nan),
+            "initializer 'c1' holds NaN in 1 of 162 places",
+            marks=row("NaN in a weight"),
+        ),
+        pytest.param(
+            lambda: with_value("c2", 0, np.nan),
+            "initializer 'c2' holds NaN in 1 of 6 places",
+            marks=row("NaN in a bias"),
+        ),
+        pytest.param(constant_nan, "constant 'bad' holds NaN", marks=row("NaN in a Constant operator")),
+        pytest.param(
+            lambda: with_value("c1", 3, np.inf),
+            "initializer 'c1' holds infinity in 1 of 162 places, read by Conv 'conv_3'",
+            marks=row("Infinity in a weight"),
+        ),
+        pytest.param(
+            lambda: with_value("c2", 5, -np.inf),
+            "initializer 'c2' holds infinity",
+            marks=row("Infinity in a bias"),
+        ),
+    ],
+)
+def test_weights_that_are_no_numbers(
+    made: Callable[[], onnx.ModelProto], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.put(made())
+    refused(bench, capsys, phrase)
+
+
+@row("Infinity where it means no bound: in a Clip", "it is accepted, and computes as it should", times=1)
+def test_infinity_as_a_bound(bench: Bench) -> None:
+    net = Net(13)
+    net.head(net.clip(net.conv("image", 3, 6), 0.0, np.inf), 6)
+    bench.put(net.model())
+    assert main(COMMANDS["predict"](bench.model, bench)) == 0
+
+
+def tuned(bench: Bench, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    """Tunes the model under test; returns the report."""
+    code = main([*COMMANDS["tune"](bench.model, bench), *more])
+    assert code == 0, capsys.readouterr().err
+    (path,) = bench.out.glob("*.json")
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
+
+
+def scaled_weights(factor: float) -> onnx.ModelProto:
+    """A second convolution whose weights are so small, beside one that is as it should be."""
+    net = Net(13)
+    x = net.relu(net.conv("image", 3, 6))
+    weights = net.random.normal(0, 0.3, (6, 6, 3, 3)) * factor
+    tiny = net.node("Conv", x, net.constant(weights, name="tiny"), pads=[1, 1, 1, 1])
+    x = net.node("Add", net.conv(x, 6, 6), tiny)
+    net.head(net.relu(x), 6)
+    return net.model()
+
+
+AGREES = "the model is quantized, and its int8 files agree with it"
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        pytest.param(1e-42, marks=row("Weights that are all denormal", AGREES, times=1)),
+        pytest.param(0.0, marks=row("Weights that are all zero", AGREES, times=1)),
+        pytest.param(1e-36, marks=row("Weights near the smallest normal number", AGREES, times=1)),
+    ],
+)
+def test_weights_that_are_hardly_there(
+    factor: float, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.put(scaled_weights(factor))
+    tuned(bench, capsys, "--no_html")
+    expected = outputs(make_session(bench.model, threads=1), images())
+    spread = np.ptp(expected)
+    for path in bench.out.glob("*.onnx"):
+        found = outputs(make_session(path, threads=1), images())
+        assert np.all(np.isfinite(found))
+        # The images are normal noise, not those of the calibration: 8 bits of a range that is not theirs.
+        assert np.max(np.abs(found - expected)) < 0.5 * spread, path
+
+
+def classifier(**options: Any) -> onnx.ModelProto:
+    net = Net(13)
+    net.head(net.relu(net.conv("image", 3, 6)), 6)
+    return net.model(**options)
+
+
+def no_input() -> onnx.ModelProto:
+    model = classifier()
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.zeros((1, 3, EXTENT, EXTENT), np.float32), "image")
+    )
+    del model.graph.input[:]
+    return model
+
+
+def two_inputs() -> onnx.ModelProto:
+    model = classifier()
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, 3, 4, 4]))
+    return model
+
+
+def integer_input() -> onnx.ModelProto:
+    model = classifier()
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    model.graph.node.insert(0, helper.make_node("Cast", ["image"], ["floats"], "cast", to=TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "floats"
+    return model
+
+
+def no_output() -> onnx.ModelProto:
+    model = classifier()
+    del model.graph.output[:]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("made", "phrase"),
+    [
+        pytest.param(no_input, "found none", marks=row("A model without an input")),
+        pytest.param(two_inputs, "found 'image', 'mask'", marks=row("A model with two inputs")),
+        pytest.param(integer_input, "'image' is UINT8", marks=row("An integer input")),
+        pytest.param(
+            lambda: classifier(shape=["n", 3]), "has rank 2", marks=row("An input that is no image")
+        ),
+        pytest.param(lambda: classifier(shape=[]), "has rank 0", marks=row("An input that is a number")),
+        pytest.param(
+            lambda: classifier(shape=[1, 77, 64, 768]),
+            "no axis is the channels of an image",
+            marks=row("An input of rank 4 that is no image"),
+        ),
+        pytest.param(
+            lambda: classifier(shape=[1, 3, 1 << 31, 1 << 31]),
+            "are the most",
+            marks=row("An input of 2^31 x 2^31 pixels"),
+        ),
+        pytest.param(
+            lambda: classifier(shape=[1 << 40, 3, EXTENT, EXTENT]),
+            "are the most",
+            marks=row("A batch size of 2^40"),
+        ),
+    ],
+)
+def test_inputs(
+    made: Callable[[], onnx.ModelProto], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.put(made())
+    refused(bench, capsys, phrase, commands=CLASSIFYING)
+
+
+@row("A model without an output", times=1)
+def test_no_output(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.put(no_output())
+    refused(bench, capsys, "utput", commands=CLASSIFYING)
+
+
+@row(
+    "An input of negative or zero extents, as old exporters write open ones",
+    "they count as open, and the model works",
+    times=2,
+)
+@pytest.mark.parametrize("extent", [-1, 0])
+def test_open_extents(extent: int, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    model = classifier(shape=[extent, 3, extent, extent])
+    bench.put(model)
+    assert main(COMMANDS["predict"](bench.model, bench)) == 0, capsys.readouterr().err
+
+
+def integer_convolution() -> onnx.ModelProto:
+    """As dynamic quantization writes it."""
+    net = Net(13)
+    net.node("DynamicQuantizeLinear", "image", outputs=3, output="q")
+    weights = net.constant(np.ones((6, 3, 3, 3)), np.uint8)
+    x = net.node("ConvInteger", "q", weights, "q_2", pads=[1, 1, 1, 1])
+    net.head(net.node("Cast", x, to=TensorProto.FLOAT), 6)
+    return net.model()
+
+
+def small_weights() -> onnx.ModelProto:
+    """Weights stored as int8, made floats again by a Cast and a Mul."""
+    net = Net(13)
+    stored = net.constant(np.arange(162).reshape(6, 3, 3, 3) - 80, np.int8)
+    weights = net.node("Mul", net.node("Cast", stored, to=TensorProto.FLOAT), net.constant(0.01))
+    net.head(net.node("Conv", "image", weights, pads=[1, 1, 1, 1]), 6)
+    return net.model()
+
+
+def hidden_in_a_function() -> onnx.ModelProto:
+    model = small_classifier()
+    quantize = helper.make_node("QuantizeLinear", ["x", "s"], ["q"], "inside")
+    back = helper.make_node("DequantizeLinear", ["q", "s"], ["y"])
+    scale = helper.make_node("Constant", [], ["s"], value_float=0.1)
+    opsets = [helper.make_opsetid("", 13)]
+    model.functions.append(
+        helper.make_function("mine", "Fake", ["x"], ["y"], [scale, quantize, back], opsets)
+    )
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.graph.node.insert(0, helper.make_node("Fake", ["image"], ["rounded"], "faked", domain="mine"))
+    model.graph.node[1].input[0] = "rounded"
+    return model
+
+
+def zoo_qdq() -> onnx.ModelProto:
+    from tests.quantize.models import zoo_case
+
+    return zoo_case("inverted_residual").qdq()
+
+
+def zoo_qoperator() -> onnx.ModelProto:
+    from quantize.export import to_qoperator
+
+    return to_qoperator(zoo_qdq())
+
+
+@pytest.mark.parametrize(
+    ("made", "phrases"),
+    [
+        pytest.param(
+            zoo_qdq, ["operator ", "DequantizeLinear", "in all "], marks=row("A QDQ model", times=2)
+        ),
+        pytest.param(
+            zoo_qoperator, ["operator ", "QLinearConv", "in all "], marks=row("A QOperator model", times=2)
+        ),
+        pytest.param(
+            integer_convolution,
+            ["operator DynamicQuantizeLinear", "1 ConvInteger"],
+            marks=row("A model of ConvInteger", times=2),
+        ),
+        pytest.param(
+            small_weights,
+            ["initializer 'c1' of type INT8", "[6, 3, 3, 3]"],
+            marks=row("A model whose weights are stored as int8", times=2),
+        ),
+        pytest.param(
+            hidden_in_a_function,
+            ["operator QuantizeLinear 'inside'"],
+            marks=row("Quantization inside a function of the model", times=2),
+        ),
+    ],
+)
+def test_models_that_are_quantized_already(
+    made: Callable[[], onnx.ModelProto],
+    phrases: list[str],
+    bench: Bench,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench.put(made())
+    refused(bench, capsys, "is quantized already", *phrases, commands=("tune", "sensitivity"))
+
+
+def test_a_float_model_is_not_called_quantized() -> None:
+    assert what_is_quantized(small_classifier()) is None
+
+
+def branching() -> onnx.ModelProto:
+    """If the image is bright, one more convolution."""
+    net = Net(13)
+    x = net.relu(net.conv("image", 3, 6))
+    flag = net.node("Greater", net.node("ReduceMax", "image", keepdims=0), net.constant(0.5))
+    inner = Net(13, seed=4)
+    value = helper.make_tensor_value_info("branched", TensorProto.FLOAT, None)
+    inner.conv(x, 6, 6, output="branched")
+    bright = helper.make_graph(inner.nodes, "bright", [], [value], inner.weights)
+    for node in bright.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = name if name == x else f"inner_{name}"
+    for tensor in bright.initializer:
+        tensor.name = f"inner_{tensor.name}"
+    dark = helper.make_graph(
+        [helper.make_node("Identity", [x], ["kept"])],
+        "dark",
+        [],
+        [helper.make_tensor_value_info("kept", TensorProto.FLOAT, None)],
+    )
+    y = net.node("If", flag, then_branch=bright, else_branch=dark)
+    net.head(net.conv(y, 6, 6), 6)
+    return net.model()
+
+
+@row(
+    "A model with an If",
+    "the operators around the branches become int8, those inside stay float, and it runs",
+    times=1,
+)
+def test_branches(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.put(branching())
+    tuned(bench, capsys, "--no_html")
+    expected = outputs(make_session(bench.model, threads=1), images())
+    written = list(bench.out.glob("*.onnx"))
+    assert len(written) == 2
+    for path in written:
+        assert "If" in [node.op_type for node in onnx.load(path).graph.node]
+        found = outputs(make_session(path, threads=1), images())
+        assert np.max(np.abs(found - expected)) < 0.5 * np.ptp(expected)
+
+
+NAMES = (
+    "../../../escape",
+    "/etc/passwd",
+    "<script>alert(1)</script>",
+    "{{ 7 * 7 }}",
+    "a\nb\r\nc",
+    "\x1b]0;owned\x07\u202e",
+    "| pipe | `tick` *star*",
+    "'\"; DROP TABLE operators; --",
+    "C:\\windows\\..\\x",
+)
+
+
+def oddly_named() -> onnx.ModelProto:
+    """Every tensor and operator but the input has a name that means something to somebody."""
+    model = small_classifier()
+    graph = model.graph
+    taken: dict[str, str] = {"image": "image"}
+
+    def renamed(name: str) -> str:
+        if name not in taken:
+            taken[name] = f"{NAMES[len(taken) % len(NAMES)]}{len(taken)}"
+        return taken[name]
+
+    for tensor in graph.initializer:
+        tensor.name = renamed(tensor.name)
+    for position, node in enumerate(graph.node):
+        node.name = f"{NAMES[position % len(NAMES)]} node {position}"
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+    graph.output[0].name = renamed(graph.output[0].name)
+    graph.name = NAMES[2]
+    model.producer_name, model.doc_string = NAMES[2], NAMES[0]
+    model.metadata_props.add(key=NAMES[2], value=NAMES[5])
+    return model
+
+
+@row(
+    "Names of tensors and operators with path separators, markup, templates, control characters",
+    "the whole run works; nothing is written outside the output folder, and reports and terminal escape them",
+    times=1,
+)  # fmt: skip
+def test_odd_names_through_everything(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.put(oddly_named())
+    before = everything_below(bench)
+    report = tuned(bench, capsys, "--refine=none")
+    out, err = capsys.readouterr()
+    assert everything_below(bench) == before
+    assert all(path.is_file() and path.parent == bench.out for path in bench.out.iterdir())
+    assert out.replace("\n", "").isprintable()
+    assert err.replace("\n", "").isprintable()
+    assert report["models"]["fp32"]["path"] == str(bench.model)
+    (page,) = (path.read_text(encoding="utf-8") for path in bench.out.glob("*.html"))
+    assert "<script>alert" not in page and html.escape("<script>alert(1)</script>") in page
+    assert "{{ 7 * 7 }}" in page
+    for path in bench.out.glob("*.md"):
+        assert "<script>" not in path.read_text(encoding="utf-8")
+    (made,) = bench.out.glob("*-int8.onnx")
+    for words in (
+        ["inspect", str(made), "--operators"],
+        ["inspect", str(made), "--layers"],
+        ["export", "ort", str(made), f"--output={bench.out / 'ort'}"],
+        ["export", "uint8", str(made), f"--output={bench.out / 'uint8'}", f"--config={bench.config}"],
+        ["export", "triton", str(made), f"--output={bench.out / 'triton'}"],
+        ["sensitivity", str(bench.model), f"--config={bench.config}", f"--output={bench.out / 's.json'}"],
+    ):
+        assert main(words) == 0, (words, capsys.readouterr().err)
+        out, err = capsys.readouterr()
+        assert (out + err).replace("\n", "").isprintable(), words
+    assert everything_below(bench) == before
+
+
+def everything_below(bench: Bench) -> set[str]:
+    """All that is beside the output folder."""
+    root = bench.out.parent
+    return {str(path.relative_to(root)) for path in root.rglob("*") if bench.out not in (path, *path.parents)}
+
+
+@row(
+    "Two operators of one name, operators without names",
+    "each gets a name of its own, and the run works",
+    times=1,
+)
+def test_operators_of_one_name(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_classifier()
+    for position, node in enumerate(model.graph.node):
+        node.name = "same" if position % 3 else ""
+    bench.put(model)
+    report = tuned(bench, capsys, "--no_html")
+    assert report["models"]["int8"]
+    assert outputs(make_session(bench.model, threads=1), images()).shape == (8, CLASSES)
+
+
+@row("The same tensor described twice", "the run works", times=1)
+def test_values_of_one_name(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.shape_inference.infer_shapes(small_classifier())
+    model.graph.value_info.append(model.graph.value_info[0])
+    bench.put(model)
+    assert main(COMMANDS["evaluate"](bench.model, bench)) == 0, capsys.readouterr().err

@@ -26,7 +26,8 @@ Optimization = Literal["all", "extended", "basic", "none"]
 # to) where this variable of the environment says so (core/session/inference_session_utils.h).
 _OPTIONS_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
 
-_LOG_ERRORS_ONLY = 3
+# Errors arrive as exceptions. Logged as well, they would reach the terminal with the model's names as they are.
+_LOG_FATAL_ONLY = 4
 _MESSAGE_LIMIT_CHARACTERS = 300
 _LEVELS: Mapping[Optimization, ort.GraphOptimizationLevel] = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -83,7 +84,8 @@ def make_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # The fallback would only print on standard output, and try the same again.
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
         raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}") from error
 
@@ -100,7 +102,7 @@ def _options(
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = _LEVELS[optimization]
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_FATAL_ONLY
     options.use_deterministic_compute = True
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if spinning else "0")

@@ -11,21 +11,21 @@ import onnx
 def messages(message: Any) -> Iterator[Any]:
     """Yields a protobuf message and all that are in it, each before what is in it.
 
-    Every string is read on the way.
+    Every string is read on the way: onnx.proto lets them hold any bytes, which protobuf's implementations give
+    back as bytes or refuse to give.
 
     Raises:
-        UnicodeDecodeError: one is not UTF-8.
+        UnicodeDecodeError: a string is not UTF-8.
     """
     yield message
     for field, value in message.ListFields():
-        if field.message_type is None:
-            if field.cpp_type == field.CPPTYPE_STRING and not isinstance(value, str | bytes):
-                list(value)
-        elif hasattr(value, "DESCRIPTOR"):
-            yield from messages(value)
-        else:
-            for item in value:
-                yield from messages(item)
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "DESCRIPTOR") else value:
+                yield from messages(inner)
+        elif field.type == field.TYPE_STRING:
+            for text in [value] if isinstance(value, str | bytes) else value:
+                if isinstance(text, bytes):
+                    text.decode()
 
 
 def tensors(message: Any) -> Iterator[onnx.TensorProto]:

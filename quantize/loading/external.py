@@ -15,6 +15,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import onnx
 
@@ -112,29 +113,31 @@ def _number(text: str, what: str, name: str) -> int:
 
 def _read(folder: Path, span: _Span, tensor: onnx.TensorProto) -> bytes:
     name = f"external data {'/'.join(span.parts)!r} of {called(tensor)}"
-    descriptor = _open(folder, span.parts, name)
-    with os.fdopen(descriptor, "rb") as stream:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ExternalDataError(f"{name}: is not a file")
-        if facts.st_nlink > 1:
-            raise ExternalDataError(
-                f"{name}: is a hard link, by which a file outside the model's folder could be meant; copy it"
-            )
-        available = max(facts.st_size - span.offset, 0)
-        if span.size_bytes > available:
-            raise ExternalDataError(
-                f"{name}: needs {span.size_bytes} bytes from byte {span.offset} on, but the file has "
-                f"{available} there; copy it again"
-            )
-        stream.seek(span.offset)
-        content = stream.read(span.size_bytes)
+    try:
+        with _open(folder, span.parts, name) as stream:
+            facts = os.fstat(stream.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise ExternalDataError(f"{name}: is not a file")
+            if facts.st_nlink > 1:
+                raise ExternalDataError(
+                    f"{name}: is a hard link, by which a file outside the model's folder could be meant; copy it"
+                )
+            available = max(facts.st_size - span.offset, 0)
+            if span.size_bytes > available:
+                raise ExternalDataError(
+                    f"{name}: needs {span.size_bytes} bytes from byte {span.offset} on, but the file has "
+                    f"{available} there; copy it again"
+                )
+            stream.seek(span.offset)
+            content = stream.read(span.size_bytes)
+    except OSError as error:
+        raise ExternalDataError(f"{name}: cannot be read ({error.strerror})") from error
     if len(content) != span.size_bytes:  # another program made it shorter meanwhile
         raise ExternalDataError(f"{name}: became shorter while it was read; try again")
     return content
 
 
-def _open(folder: Path, parts: tuple[str, ...], name: str) -> int:
+def _open(folder: Path, parts: tuple[str, ...], name: str) -> IO[bytes]:
     """Opens a file below a folder; each part of the path from the one before, and no link is followed."""
     # Not blocking: a pipe without a writer would be waited for.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -144,9 +147,17 @@ def _open(folder: Path, parts: tuple[str, ...], name: str) -> int:
             inner = _step(part, held, flags | os.O_DIRECTORY, name)
             os.close(held)
             held = inner
-        return _step(parts[-1], held, flags, name)
+        return _stream(_step(parts[-1], held, flags, name))
     finally:
         os.close(held)
+
+
+def _stream(descriptor: int) -> IO[bytes]:
+    try:
+        return os.fdopen(descriptor, "rb")
+    except OSError:  # a folder
+        os.close(descriptor)
+        raise
 
 
 def _step(part: str, folder: int, flags: int, name: str) -> int:

@@ -54,15 +54,18 @@ def check_growth(model: onnx.ModelProto) -> None:
     except Exception:  # the inference's failures have no common root, and ONNX Runtime has one of its own
         found = model
     for graph in [found.graph, *_inner_graphs(found.graph)]:
-        sizes = {value.name: _size_bytes(value) for value in (*graph.value_info, *graph.output)}
-        for name, size_bytes in sizes.items():
-            if size_bytes is not None and size_bytes > TENSOR_LIMIT_BYTES:
-                raise GrowthError(f"tensor {name!r} inside it would take {size_bytes} bytes by its shape")
-        _check_constants(graph, sizes, {tensor.name for tensor in model.graph.initializer})
+        values = [*graph.value_info, *graph.output]
+        for value in values:
+            if _size_bytes(value) > TENSOR_LIMIT_BYTES:
+                raise GrowthError(
+                    f"tensor {value.name!r} inside it would take {_size_bytes(value)} bytes by its shape"
+                )
+        known = {value.name: _size_bytes(value) for value in values if _is_known(value)}
+        _check_constants(graph, known, {tensor.name for tensor in model.graph.initializer})
 
 
 def _check_constants(
-    graph: onnx.GraphProto, sizes: Mapping[str, int | None], initializers: Collection[str]
+    graph: onnx.GraphProto, known: Mapping[str, int], initializers: Collection[str]
 ) -> None:
     """Follows what is computed from constants only."""
     constant = {"", *initializers, *(tensor.name for tensor in graph.initializer)}
@@ -73,23 +76,25 @@ def _check_constants(
             continue
         constant.update(node.output)
         for name in node.output:
-            size_bytes = sizes.get(name)
-            if size_bytes is None and node.op_type in _GROWING:
+            if name not in known and node.op_type in _GROWING:
                 raise GrowthError(
                     f"{label(node)} makes a constant whose size cannot be told; export with constants folded"
                 )
-            total += size_bytes or 0
+            total += known.get(name, 0)
     if total > CONSTANTS_LIMIT_BYTES:
         raise GrowthError(f"the constants that it computes would take {total} bytes; store them instead")
 
 
-def _size_bytes(value: onnx.ValueInfoProto) -> int | None:
-    """None where nothing is known of the shape."""
+def _size_bytes(value: onnx.ValueInfoProto) -> int:
+    """What a tensor takes at least; open extents count as 1."""
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
     extents = [dim.dim_value for dim in tensor.shape.dim if dim.dim_value > 0]
-    return math.prod(extents) * BITS.get(tensor.elem_type, 8) // 8
+    return int(math.prod(extents) * BITS.get(tensor.elem_type, 8) // 8)
+
+
+def _is_known(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
 
 
 def _inner_graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:

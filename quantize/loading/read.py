@@ -77,12 +77,13 @@ def _parsed(path: Path, named: str) -> onnx.ModelProto:
     content = _content(path, named)
     try:
         check_wire(content, onnx.ModelProto.DESCRIPTOR)
-        return onnx.ModelProto.FromString(content)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except (WireError, DecodeError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{named}{path}: cannot be read as ONNX ({reason}); copy or export it again"
         ) from error
+    return model
 
 
 def _content(path: Path, named: str) -> bytes:

@@ -33,6 +33,8 @@ _BITS_BY_NAME: Mapping[str, int] = {
     "FLOAT8E8M0": 8,
     "UINT4": 4,
     "INT4": 4,
+    "FLOAT6E2M3": 6,
+    "FLOAT6E3M2": 6,
     "FLOAT4E2M1": 4,
     "UINT2": 2,
     "INT2": 2,
@@ -77,7 +79,7 @@ def claimed_bytes(tensor: onnx.TensorProto) -> int:
         raise SizeError(f"{called(tensor)} has the shape {shape}, with a negative extent")
     if tensor.data_type not in BITS:
         raise SizeError(f"{called(tensor)} has the element type {tensor.data_type}, which takes no numbers")
-    size_bytes = (math.prod(shape) * BITS[tensor.data_type] + 7) // 8
+    size_bytes: int = (math.prod(shape) * BITS[tensor.data_type] + 7) // 8
     if size_bytes > TENSOR_LIMIT_BYTES:
         raise SizeError(
             f"{called(tensor)} claims {size_bytes} bytes by its shape {shape}; 2 GiB is the most possible"
@@ -117,8 +119,9 @@ def check_size(tensor: onnx.TensorProto) -> None:
 
 
 def _count(tensor: onnx.TensorProto) -> int:
-    """Entries of the field of numbers; those below 8 bits share bytes."""
-    count = math.prod(tensor.dims)
+    """Entries of the field of numbers; two of 4 bits share one, and four of 2 bits."""
+    count: int = math.prod(tensor.dims)
     if tensor.data_type in _COMPLEX:
         return 2 * count
-    return (count * BITS[tensor.data_type] + 7) // 8 if BITS[tensor.data_type] < 8 else count
+    shared = max(8 // BITS[tensor.data_type], 1)  # one of 6 bits has a byte of its own here
+    return -(-count // shared)

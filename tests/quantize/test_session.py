@@ -53,7 +53,7 @@ def test_optimization_levels_are_honoured(model_files: Any, tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.onnx: no such model file"):
+    with pytest.raises(InputError, match=r"absent\.onnx: does not exist"):
         make_session(tmp_path / "absent.onnx", threads=1)
 
 

@@ -204,7 +204,7 @@ def test_what_is_no_data_file(bench: Bench) -> None:
     bench.put(model)
     place = bench.folder / DATA
     place.mkdir()
-    with pytest.raises(InputError, match="is not a file"):
+    with pytest.raises(InputError, match="Is a directory"):
         load_model(bench.model)
     place.rmdir()
     os.mkfifo(place)  # reading it would wait for ever

@@ -124,7 +124,7 @@ def read_signature(
         raise InputError(
             f"{named}{path}: input {inputs[0].name!r} has rank {len(shape)}; an image batch has rank 4"
         )
-    _require_images(inputs[0].name, shape, f"{named}{path}")
+    _require_images(inputs[0], f"{named}{path}")
     if len(model.graph.output) != 1:
         names = ", ".join(repr(value.name) for value in model.graph.output)
         raise InputError(f"{named}{path}: needs exactly one output, found {names}; cut the others off")
@@ -169,12 +169,17 @@ def save_model(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> 
     atomic_write_bytes(path, serialize(model, metadata))
 
 
-def _require_images(name: str, shape: tuple[int | None, ...], where: str) -> None:
+def _require_images(value: onnx.ValueInfoProto, where: str) -> None:
     """Images have few channels, first or last, and one call of the model fits into memory."""
+    name, shape = value.name, _shape(value)
     if None not in (shape[1], shape[3]) and not {shape[1], shape[3]} & set(_CHANNELS):
         raise InputError(
             f"{where}: input {name!r} has the shape {_spelled(shape)}, in which no axis is the channels of "
             "an image (1, 3 or 4); an image classifier is needed"
+        )
+    if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
+        raise InputError(
+            f"{where}: input {name!r} takes no images, having an extent of 0; name it, or give its size"
         )
     count = math.prod(extent or 1 for extent in shape)
     if count > INPUT_LIMIT_COUNT:

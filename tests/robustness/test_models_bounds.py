@@ -252,7 +252,7 @@ def test_audited(project_root: Path, tmp_path: Path) -> None:
 
 def profiling() -> onnx.ModelProto:
     model = small_classifier()
-    options = {"session_options": {"enable_profiling": True, "intra_op_num_threads": 3}}
+    options = {"session_options": {"enable_profiling": 1, "intra_op_num_threads": 3}}
     model.metadata_props.add(key="ort_config", value=json.dumps(options))
     return model
 

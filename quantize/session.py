@@ -26,7 +26,7 @@ Optimization = Literal["all", "extended", "basic", "none"]
 # to) where this variable of the environment says so (core/session/inference_session_utils.h).
 _OPTIONS_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
 
-# Errors arrive as exceptions. Logged as well, they would reach the terminal with the model's names as they are.
+# Errors arrive as exceptions. Logged as well, they would bring the model's names to the terminal as they are.
 _LOG_FATAL_ONLY = 4
 _MESSAGE_LIMIT_CHARACTERS = 300
 _LEVELS: Mapping[Optimization, ort.GraphOptimizationLevel] = {

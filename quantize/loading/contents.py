@@ -11,8 +11,8 @@ import onnx
 def messages(message: Any) -> Iterator[Any]:
     """Yields a protobuf message and all that are in it, each before what is in it.
 
-    Every string is read on the way: onnx.proto lets them hold any bytes, which protobuf's implementations give
-    back as bytes or refuse to give.
+    Every string is read on the way: onnx.proto lets them hold any bytes, which protobuf's implementations
+    give back as bytes or refuse to give.
 
     Raises:
         UnicodeDecodeError: a string is not UTF-8.

@@ -120,7 +120,7 @@ def _read(folder: Path, span: _Span, tensor: onnx.TensorProto) -> bytes:
                 raise ExternalDataError(f"{name}: is not a file")
             if facts.st_nlink > 1:
                 raise ExternalDataError(
-                    f"{name}: is a hard link, by which a file outside the model's folder could be meant; copy it"
+                    f"{name}: is a hard link, which may be a file from outside the folder; copy it"
                 )
             available = max(facts.st_size - span.offset, 0)
             if span.size_bytes > available:

@@ -64,9 +64,7 @@ def check_growth(model: onnx.ModelProto) -> None:
         _check_constants(graph, known, {tensor.name for tensor in model.graph.initializer})
 
 
-def _check_constants(
-    graph: onnx.GraphProto, known: Mapping[str, int], initializers: Collection[str]
-) -> None:
+def _check_constants(graph: onnx.GraphProto, known: Mapping[str, int], initializers: Collection[str]) -> None:
     """Follows what is computed from constants only."""
     constant = {"", *initializers, *(tensor.name for tensor in graph.initializer)}
     total = 0

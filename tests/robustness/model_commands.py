@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -125,6 +127,18 @@ COMMANDS: Mapping[str, Words] = {
 LOOKING = ("inspect", "inspect, second", "prepare model")
 WORKING = tuple(name for name in COMMANDS if name not in LOOKING)
 
+# What reads its subject as an image classifier; package wants a report first.
+CLASSIFYING = (
+    "tune",
+    "evaluate",
+    "benchmark",
+    "predict",
+    "predict --compare",
+    "sensitivity",
+    "export ort",
+    "export uint8",
+)
+
 
 def error_of(
     name: str, model: Path, bench: Bench, capsys: pytest.CaptureFixture[str], *, codes: tuple[int, ...] = (2,)
@@ -158,3 +172,12 @@ def refused(
         for phrase in phrases:
             assert phrase in line, (name, line)
     assert not before or bench.model.read_bytes() == before
+
+
+def tuned(bench: Bench, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    """Tunes the model under test; returns the report."""
+    code = main([*COMMANDS["tune"](bench.model, bench), *more])
+    assert code == 0, capsys.readouterr().err
+    (path,) = bench.out.glob("*.json")
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report

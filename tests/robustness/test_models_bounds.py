@@ -19,17 +19,13 @@ from tests.quantize.net import EXTENT
 from tests.robustness.model_commands import Bench, bench, materials, refused, small_classifier
 from tests.robustness.test_models_damaged import (
     cut_off,
-    expanded,
-    function_bomb,
-    grown,
-    loop,
     many_empty_operators,
     nested,
-    sparse,
     spelled_numbers,
     weight_of,
 )
 from tests.robustness.test_models_external import point
+from tests.robustness.test_models_graphs import expanded, function_bomb, grown, loop, sparse
 
 __all__ = ["bench", "materials"]  # fixtures
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import onnx
-
 from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineResult, Trial
-from quantize.errors import EngineError, InputError
+from quantize.errors import InputError
 from quantize.judging import AccuracyJudge
 from quantize.model import load_model
 from quantize.operators import FloatOperator
@@ -19,7 +17,6 @@ from quantize.qdq import write_qdq
 from quantize.refine import Network
 from quantize.refine.given import GIVEN, GivenRanges, read_given
 from quantize.search import make_refiner, measure_ranges, say_trial
-from quantize.session import make_session
 from quantize.source import Source
 from quantize.stages import Stages
 
@@ -50,7 +47,7 @@ def refine_given(
         EngineError: the runtime failed.
     """
     network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
-    given = read_given(_runnable(path), network, name=str(path))
+    given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
     refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
     if refiner is None:
@@ -94,17 +91,3 @@ def refine_given(
         sensitivity={},
         stopped_by="criterion" if trial.met else "exhausted",
     )
-
-
-def _runnable(path: Path) -> onnx.ModelProto:
-    """The given model, once ONNX Runtime has found in it what its operators need.
-
-    Raises:
-        InputError: it cannot be read, or does not run.
-    """
-    model = load_model(path, named="--start_from ", strict=False)
-    try:
-        make_session(model, threads=1)
-    except EngineError as error:
-        raise InputError(f"--start_from {path}: does not run ({error}); export it again") from error
-    return model

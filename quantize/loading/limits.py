@@ -10,7 +10,7 @@ PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 FIELD_LIMIT_COUNT = 2_000_000
 
 # One byte of a packed field of varints becomes up to 8 in memory. Exporters write weights as raw bytes.
-PACKED_LIMIT_BYTES = 1 << 28
+PACKED_LIMIT_BYTES = 1 << 26
 
 # Operators once all calls of the model's own functions are written out: functions that call functions twice,
 # thirty deep, are 10^9 operators in a file of a few kilobytes.

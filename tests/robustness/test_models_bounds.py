@@ -89,7 +89,7 @@ BOMBS = {
     "a Loop of 2^62 rounds": loop,
     "a sparse weight of 2^60 numbers": sparse,
     "millions of empty operators": many_empty_operators,
-    "300 MB of numbers spelled one by one": spelled_numbers,
+    "70 MB of numbers spelled one by one": spelled_numbers,
     "graphs in graphs": nested,
     "a file cut off": cut_off,
 }

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from quantize.config.cache import Cache
 from quantize.config.fields import Positive, Section
+from quantize.config.image_files import ImageFiles
 from quantize.config.refine import Refine
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
@@ -29,6 +30,7 @@ class Settings(Section):
         default=None,
         description="Threads for everything but the benchmark (ours). Default: all available cores.",
     )
+    images: ImageFiles = Field(default_factory=ImageFiles, description="How far files are trusted (ours).")
     cache: Cache = Field(default_factory=Cache, description="What is kept between runs (ours).")
     device: Literal["cpu"] = Field(default="cpu", description="Only cpu exists here. Default: cpu.")
     version: Any = Field(default=None, description="1.x: version of the schema, 1.0.")

@@ -57,10 +57,12 @@ def read_regular(path: str | Path, *, limit_bytes: int, what: str) -> bytes:
         OSError: as `open_regular`.
     """
     with open_regular(path) as file:
-        content = file.read(limit_bytes + 1)
-        if len(content) > limit_bytes:
-            size_bytes = max(os.fstat(file.fileno()).st_size, len(content))
-            raise InputError(f"{size_bytes} bytes is too large for {what}; is it the right file?")
+        size_bytes = os.fstat(file.fileno()).st_size
+        # Some files of the system call themselves empty and are not, and others grow.
+        content = file.read(limit_bytes + 1) if size_bytes <= limit_bytes else b""
+    size_bytes = max(size_bytes, len(content))
+    if size_bytes > limit_bytes:
+        raise InputError(f"{size_bytes} bytes is too large for {what}; is it the right file?")
     return content
 
 

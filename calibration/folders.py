@@ -135,23 +135,27 @@ def _walk(root: Path, class_folder: str, inside: Containment) -> Iterator[str]:
     between folders could make as many ways through them as they have orders.
     """
     entered: set[str] = set()
-    waiting = [class_folder]
+    waiting = [(class_folder, inside.check(root / class_folder, str(root)))]
     while waiting:
-        folder = waiting.pop()
-        real = inside.check(root / folder, str(root))
+        folder, real = waiting.pop()
         if real in entered:
             continue
         entered.add(real)
-        names, folders = [], []
+        names: list[str] = []
+        folders: list[tuple[str, str]] = []
         with _scan(root / folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
-                    folders.append(f"{folder}/{entry.name}")
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    if entry.is_symlink():
-                        inside.check(entry.path, str(root))
+                is_folder = entry.is_dir()
+                if not is_folder and not entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    continue
+                # Only links are looked up: a real path costs a look at every folder on the way.
+                linked = entry.is_symlink()
+                target = inside.check(entry.path, str(root)) if linked else f"{real}/{entry.name}"
+                if is_folder:
+                    folders.append((f"{folder}/{entry.name}", target))
+                else:
                     names.append(f"{folder}/{entry.name}")
         yield from sorted(names)
         waiting += sorted(folders, reverse=True)

@@ -17,6 +17,8 @@ from calibration.errors import InputError
 # Opening a pipe would wait for its other end, and opening a terminal could make it ours; not on every system.
 _NEVER_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
+_PIECE_BYTES = 1 << 20
+
 _KINDS = {
     stat.S_IFIFO: "pipe",
     stat.S_IFCHR: "device",
@@ -56,14 +58,16 @@ def read_regular(path: str | Path, *, limit_bytes: int, what: str) -> bytes:
         InputError: as `open_regular`, or it is too long.
         OSError: as `open_regular`.
     """
+    content = bytearray()
     with open_regular(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        # Some files of the system call themselves empty and are not, and others grow.
-        content = file.read(limit_bytes + 1) if size_bytes <= limit_bytes else b""
-    size_bytes = max(size_bytes, len(content))
+        # Piece by piece, because some files of the system call themselves empty and are not, and others grow.
+        while size_bytes <= limit_bytes and (piece := file.read(_PIECE_BYTES)):
+            content += piece
+            size_bytes = max(size_bytes, len(content))
     if size_bytes > limit_bytes:
         raise InputError(f"{size_bytes} bytes is too large for {what}; is it the right file?")
-    return content
+    return bytes(content)
 
 
 def kind_of(mode: int) -> str:

@@ -111,7 +111,7 @@ def _allow(found: Soundness, left: Mapping[str, DataLoader], *, skip: bool) -> N
     share = len(found.bad) / found.checked
     if share > MOST_SKIPPED_FRACTION:
         raise InputError(
-            f"{told}; that is {share:.1%}, and --on_bad_image skip leaves out at most "
+            f"{told}; that is {share:.2%}, and --on_bad_image skip leaves out at most "
             f"{MOST_SKIPPED_FRACTION:.0%}; replace them"
         )
     for role, loader in left.items():

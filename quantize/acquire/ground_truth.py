@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calibration.listing import read_lines
+from calibration.textfile import read_lines
 from quantize.errors import InputError
 from quantize.labels import Label, read_labels
 

@@ -28,6 +28,7 @@ class Target:
 
     Attributes:
         name: of its module, and of its folder in the corpus.
+        what: what it reads, for people.
         run: reads the bytes as the program would; whatever it raises except PipelineError is a finding.
         max_bytes: longer inputs are not tried: nothing new happens in them.
         short_runs: how many inputs the tests try; about three seconds of them.
@@ -36,6 +37,7 @@ class Target:
     """
 
     name: str
+    what: str
     run: Callable[[bytes], None]
     max_bytes: int
     short_runs: int

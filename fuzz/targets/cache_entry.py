@@ -22,4 +22,4 @@ def run(data: bytes) -> None:
     assert array is None or (array.dtype.kind in "fiub" and array.nbytes == len(data) - HEADER_BYTES)
 
 
-TARGET = Target("cache_entry", run, max_bytes=512, short_runs=20000)
+TARGET = Target("cache_entry", "entries of the cache", run, max_bytes=512, short_runs=20000)

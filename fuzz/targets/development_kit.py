@@ -13,4 +13,10 @@ def run(data: bytes) -> None:
     assert all(0 <= label < len(truth.labels) for label in truth.in_order)
 
 
-TARGET = Target("development_kit", run, max_bytes=16384, short_runs=1500)
+TARGET = Target(
+    "development_kit",
+    "ImageNet's development kits, with their MATLAB files",
+    run,
+    max_bytes=16384,
+    short_runs=1500,
+)

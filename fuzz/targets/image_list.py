@@ -20,4 +20,4 @@ def run(data: bytes) -> None:
         assert label >= 0
 
 
-TARGET = Target("image_list", run, max_bytes=512, short_runs=4000)
+TARGET = Target("image_list", "lists of images", run, max_bytes=512, short_runs=4000)

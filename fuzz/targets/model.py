@@ -39,4 +39,4 @@ def _outside(path: Path) -> None:
         assert found.resolve().is_relative_to(path.parent.resolve()), found
 
 
-TARGET = Target("model", run, max_bytes=8192, short_runs=2500, mutate=mutated_model)
+TARGET = Target("model", "models", run, max_bytes=8192, short_runs=2500, mutate=mutated_model)

@@ -26,4 +26,4 @@ def run(data: bytes) -> None:
             assert set(extracted) <= allowed, extracted
 
 
-TARGET = Target("validation_archive", run, max_bytes=8192, short_runs=1500)
+TARGET = Target("validation_archive", "ImageNet's validation archives", run, max_bytes=8192, short_runs=1500)

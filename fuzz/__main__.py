@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         import atheris
     except ImportError:
         print(
-            "error: atheris is not installed; there are builds for Linux on x86-64 and for macOS",
+            "error: atheris is not installed; there are builds for x86-64 Linux",
             file=sys.stderr,
         )
         return 3

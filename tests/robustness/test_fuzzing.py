@@ -54,7 +54,7 @@ def test_saved_inputs_are_no_findings(name: str, path: Path) -> None:
 @pytest.mark.parametrize("name", FRESH)
 def test_a_short_run_finds_nothing(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("atheris") is None:
-        pytest.skip("needs atheris (in the extra fuzz), which has builds for x86-64 Linux and for macOS only")
+        pytest.skip("needs atheris (in the extra fuzz), which has builds for x86-64 Linux only")
     runs = load(name).short_runs
     done = subprocess.run(
         [

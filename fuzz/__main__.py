@@ -46,7 +46,10 @@ def main(arguments: list[str]) -> int:
         unkept = scratch() / "grown"
         unkept.mkdir()
         options.insert(len(options) - 1, str(unkept))
-    mutator = {} if target.mutate is None else {"custom_mutator": target.mutate}
+    mutator = {}
+    if target.mutate is not None:
+        mutate = target.mutate
+        mutator["custom_mutator"] = lambda data, most, seed: mutate(data, most, seed, atheris.Mutate)
     atheris.Setup([sys.argv[0], *options], lambda data: attempt(target, data), **mutator)
     atheris.Fuzz()
     return 0

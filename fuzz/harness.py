@@ -19,7 +19,10 @@ CORPUS = Path(__file__).resolve().parent / "corpus"
 LIMIT_S = 20
 LIMIT_MB = 2048
 
-Mutate = Callable[[bytes, int, int], bytes]
+# (bytes, most bytes of the result) -> similar bytes.
+Bitwise = Callable[[bytes, int], bytes]
+# (bytes, most bytes of the result, seed, mutations of the fuzzer's own) -> similar bytes.
+Mutate = Callable[[bytes, int, int, Bitwise], bytes]
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Target:
         run: reads the bytes as the program would; whatever it raises except PipelineError is a finding.
         max_bytes: longer inputs are not tried: nothing new happens in them.
         short_runs: how many inputs the tests try; about three seconds of them.
-        mutate: (bytes, most bytes of the result, seed) -> similar bytes, for formats in which a flipped bit
-            is mostly the same error; None for the fuzzer's own mutations.
+        mutate: for formats in which a flipped bit is mostly the same error; None for the fuzzer's own
+            mutations.
     """
 
     name: str
@@ -59,8 +62,17 @@ def attempt(target: Target, data: bytes) -> None:
         try:
             target.run(data)
         except PipelineError as error:
-            if not str(error).strip() or "\n" in str(error):
-                raise Finding(f"the message is not one line: {str(error)!r}") from error
+            check(error)
+
+
+def check(error: PipelineError) -> None:
+    """Holds an error of ours to its promise.
+
+    Raises:
+        Finding: it is not one line.
+    """
+    if not str(error).strip() or "\n" in str(error):
+        raise Finding(f"the message is not one line: {str(error)!r}") from error
 
 
 @cache
@@ -89,16 +101,17 @@ def each(*readers: Callable[[], object]) -> None:
     """Runs several readers of the same bytes; one that refuses them does not keep them from the others.
 
     Raises:
-        PipelineError: of the last reader that refused them.
+        PipelineError: all of them refuse the bytes; it is the last one's.
     """
-    refused: PipelineError | None = None
+    refused = []
     for reader in readers:
         try:
             reader()
         except PipelineError as error:
-            refused = error
-    if refused is not None:
-        raise refused
+            check(error)
+            refused.append(error)
+    if len(refused) == len(readers):
+        raise refused[-1]
 
 
 def corpus_files(target: str) -> list[Path]:

@@ -13,6 +13,8 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
+from fuzz.harness import Bitwise
+
 _INTEGERS = (-1, 0, 1, 2, 3, 4, 7, 13, 16, 127, 255, (1 << 31) - 1, 1 << 31, (1 << 63) - 1, -(1 << 63))
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 1e38, float("inf"), float("-inf"), float("nan"))
 _TEXTS = (
@@ -34,38 +36,28 @@ _TEXTS = (
 _MOST_MESSAGES = 2000
 
 
-def mutated_model(data: bytes, max_bytes: int, seed: int) -> bytes:
-    """Similar bytes: of three out of four by changed fields, otherwise by the fuzzer's own mutations.
+def mutated_model(data: bytes, max_bytes: int, seed: int, bitwise: Bitwise) -> bytes:
+    """Similar bytes: three out of four times by changed fields, otherwise by changed bits.
 
     Args:
-        data: any bytes; those that are no model are left to the fuzzer.
+        data: any bytes; those that are no model are changed bit by bit.
         max_bytes: the result is not longer.
         seed: decides everything.
+        bitwise: changes bits, and keeps to `max_bytes`.
     """
     random = Random(seed)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError:
-        return bitwise(data, max_bytes, random)
+        return bitwise(data, max_bytes)
     if random.random() < 0.25:
-        return bitwise(data, max_bytes, random)
+        return bitwise(data, max_bytes)
     for _ in range(random.choice((1, 1, 2, 4))):
         found = messages_in(model)
         _edit(random.choice(found), random, _texts_in(found))
     result = model.SerializeToString()
     return result if len(result) <= max_bytes else data[:max_bytes]
-
-
-def bitwise(data: bytes, max_bytes: int, random: Random) -> bytes:
-    """The fuzzer's own mutation where it is there, a changed byte where it is not."""
-    try:
-        import atheris
-    except ImportError:
-        changed = bytearray(data or b"\0")
-        changed[random.randrange(len(changed))] = random.randrange(256)
-        return bytes(changed)[:max_bytes]
-    return bytes(atheris.Mutate(data, max_bytes))
 
 
 def messages_in(message: Any) -> list[Any]:

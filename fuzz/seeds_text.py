@@ -38,7 +38,7 @@ tuning:
   exit_policy: {timeout: 0, max_trials: 3}
   random_seed: 1
 threads: 2
-cache: {size_gb: 1}
+cache: {size: 1}
 """
 
 _OTHER_TRANSFORMS = """\
@@ -52,7 +52,7 @@ evaluation:
   accuracy:
     dataloader:
       dataset: {ImageFolder: {root: images}}
-      transform: {ResizeCropImagenet: {height: 32, width: 32, resize_side: 40}, LabelShift: 1}
+      transform: {ResizeCropImagenet: {height: 32, width: 32, resize_side: 40}, LabelShift: {label_shift: 1}}
 """
 
 _LAUGHS = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: &c [*b, *b, *b]\nmodel: {name: *c}\n"

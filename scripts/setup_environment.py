@@ -206,7 +206,8 @@ def run_pip(*arguments: str) -> None:
 
 def install_pins(extra: str) -> None:
     """Installs what the lock file of `extra` pins, and nothing else; raises as `run_pip`."""
-    run_pip("--require-hashes", "--only-binary=:all:", "-r", str(PINS[extra]))
+    # The lock is complete: what else a package may ask for (extras, mostly) needs no resolving.
+    run_pip("--require-hashes", "--only-binary=:all:", "--no-deps", "-r", str(PINS[extra]))
 
 
 def install(extra: str, base: str | None) -> None:

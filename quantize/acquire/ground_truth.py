@@ -171,11 +171,18 @@ def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     except FileNotFoundError as error:
         raise InputError(f"--devkit {path}: does not exist") from error
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise InputError(f"--devkit {path}: is no readable archive ({error}); download it again") from error
+        raise InputError(
+            f"--devkit {path}: is no readable archive ({one_line(error)}); download it again"
+        ) from error
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"--devkit {path}: holds no {missing[0]}; give ILSVRC2012_devkit_t12.tar.gz")
     return found
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of a message: tarfile names every compression that it has tried below it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def _number(path: Path, line: int, word: str) -> int:

@@ -76,7 +76,9 @@ def merged(path: Path, entries: Sequence[Mapping[str, Any]]) -> str:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             keys = [(entry["model"], entry["opset_version"]) for entry in known]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            if not isinstance(known, list) or not all(isinstance(entry, dict) for entry in known):
+                raise TypeError("no list of objects")
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"{path}: is not a manifest of models; move it away") from error
     else:
         keys = []

@@ -51,7 +51,12 @@ def parsed(content: mmap.mmap | bytes, key: bytes) -> Array | None:
     if len(content) != HEADER_BYTES + count * kind.itemsize:
         return None
     value = np.frombuffer(content, kind, count, HEADER_BYTES)
-    return value.reshape(shape) if zlib.crc32(as_bytes(value)) == of_content else None
+    if zlib.crc32(as_bytes(value)) != of_content:
+        return None
+    try:
+        return value.reshape(shape)
+    except ValueError:  # an array without elements, of extents that numpy cannot have
+        return None
 
 
 def _numbers_of(dtype: bytes) -> np.dtype[Any] | None:

@@ -43,12 +43,9 @@ def parsed(content: mmap.mmap | bytes, key: bytes) -> Array | None:
     magic, digest, dtype, axes, *sizes, of_content = _FIELDS.unpack(packed)
     if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != key:
         return None
-    kind = _numbers_of(dtype)
-    if kind is None or axes > _MAX_AXES:
-        return None
-    shape = tuple(sizes[:axes])
+    kind, shape = _numbers_of(dtype), tuple(sizes[:axes])
     count = math.prod(shape)
-    if len(content) != HEADER_BYTES + count * kind.itemsize:
+    if kind is None or axes > _MAX_AXES or len(content) != HEADER_BYTES + count * kind.itemsize:
         return None
     value = np.frombuffer(content, kind, count, HEADER_BYTES)
     if zlib.crc32(as_bytes(value)) != of_content:

@@ -34,7 +34,7 @@ def test_reads_what_scipy_writes(compressed: bool, integer: Any) -> None:
 
 
 def test_other_values_are_none() -> None:
-    odd = [(np.eye(2), ["a", 1], {"inner": 1}, np.zeros(0))]
+    odd = [(np.eye(2), np.array(["a", 1], object), {"inner": 1}, np.zeros(0))]
     assert read_structs(written(odd), "table") == [dict.fromkeys(FIELDS)]
 
 

@@ -62,15 +62,20 @@ def setup(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (checkout / ".venv").mkdir()
     monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(checkout / "registry"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(registry(checkout)))
     monkeypatch.setenv("PIP_TARGET", str(checkout / "installed"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     return module
 
 
+def registry(checkout: Path) -> Path:
+    """Beside the checkout, whose path has a space in it: pip takes those for several folders."""
+    return checkout.parent / "registry"
+
+
 def publish(checkout: Path, content: str) -> str:
     """Puts a package into the folder; returns the hash of its file."""
-    path = checkout / "registry" / "harmless-1.0-py3-none-any.whl"
+    path = registry(checkout) / "harmless-1.0-py3-none-any.whl"
     path.parent.mkdir(exist_ok=True)
     about = "harmless-1.0.dist-info"
     files = {
@@ -129,9 +134,9 @@ def test_sources_are_refused(setup: ModuleType, checkout: Path, tmp_path: Path) 
     sources.mkdir()
     ran = tmp_path / "ran"
     (sources / "setup.py").write_text(f"open({str(ran)!r}, 'w')\n", encoding="utf-8")
-    (checkout / "registry").mkdir()
+    registry(checkout).mkdir()
     archive = Path(
-        shutil.make_archive(str(checkout / "registry/harmless-1.0"), "gztar", tmp_path, "harmless-1.0")
+        shutil.make_archive(str(registry(checkout) / "harmless-1.0"), "gztar", tmp_path, "harmless-1.0")
     )
     lock(checkout, f"harmless==1.0 --hash=sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}\n")
     with pytest.raises(setup.SetupError, match="harmless"):

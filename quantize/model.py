@@ -13,7 +13,7 @@ from onnx.external_data_helper import uses_external_data
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes
-from quantize.graph import GraphIndex, opset_of, type_name
+from quantize.graph import GraphIndex, opset_of
 
 Layout = Literal["NCHW", "NHWC"]
 
@@ -134,7 +134,8 @@ def read_signature(
     shape = _shape(inputs[0])
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
-        label = type_name(kind) if kind else "no tensor"
+        named = kind in onnx.TensorProto.DataType.values()  # a file may hold any number
+        label = onnx.TensorProto.DataType.Name(kind) if kind and named else f"no tensor ({kind})"
         raise InputError(f"{named}{path}: input {inputs[0].name!r} is {label}; a float32 image is needed")
     if len(shape) != 4:
         raise InputError(

@@ -25,4 +25,4 @@ def run(data: bytes) -> None:
         )
 
 
-TARGET = Target("configuration", "configurations", run, max_bytes=4096, short_runs=400)
+TARGET = Target("configuration", "configurations", run, max_bytes=4096, short_runs=250)

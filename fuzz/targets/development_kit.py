@@ -18,5 +18,5 @@ TARGET = Target(
     "ImageNet's development kits, with their MATLAB files",
     run,
     max_bytes=16384,
-    short_runs=1500,
+    short_runs=800,
 )

@@ -27,4 +27,4 @@ def run(data: bytes) -> None:
             assert np.isfinite(pixels).all()
 
 
-TARGET = Target("image", "images", run, max_bytes=4096, short_runs=600)
+TARGET = Target("image", "images", run, max_bytes=4096, short_runs=300)

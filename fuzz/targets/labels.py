@@ -19,4 +19,4 @@ def run(data: bytes) -> None:
         )
 
 
-TARGET = Target("labels", "names of classes and ground truth", run, max_bytes=512, short_runs=4000)
+TARGET = Target("labels", "names of classes and ground truth", run, max_bytes=512, short_runs=2000)

@@ -21,4 +21,4 @@ def run(data: bytes) -> None:
         )
 
 
-TARGET = Target("records", "reports, manifests and sensitivity files", run, max_bytes=8192, short_runs=3000)
+TARGET = Target("records", "reports, manifests and sensitivity files", run, max_bytes=8192, short_runs=800)

@@ -22,8 +22,8 @@ from calibration.dataloader import DataLoader
 from quantize.batches import Images
 from quantize.evaluate import Evaluation, evaluate
 from quantize.files import sha256_of_file
+from quantize.loading import external_files
 from quantize.metrics import Floats
-from quantize.model import external_files
 from quantize.processor import cpu
 from quantize.session import make_session, outputs
 

@@ -8,36 +8,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx
-from google.protobuf.message import DecodeError
-from onnx.external_data_helper import uses_external_data
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes
 from quantize.graph import GraphIndex, opset_of
+from quantize.loading import read_model
+from quantize.loading.limits import INPUT_LIMIT_COUNT, PROTOBUF_LIMIT_BYTES
+from quantize.loading.quantized import what_is_quantized
+from quantize.loading.values import ValuesError, check_values
 
 Layout = Literal["NCHW", "NHWC"]
 
 # Operators between the classifier's scores and the graph's output that do not change their order or meaning.
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"})
 
-# Whatever their domain; operators called QLinear… count as well.
-_QUANTIZED_OPERATORS = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "ConvInteger",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "MatMulNBits",
-        "QGemm",
-        "QAttention",
-    }
-)
 
-# One protobuf message cannot hold more (protobuf's own limit is 2 GiB - 1).
-_PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
+# Grey, colour, colour with transparency.
+_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -78,23 +65,21 @@ def load_model(path: Path, *, named: str = "--input_model ", strict: bool = True
             `DequantizeLinear` with an axis in opset 12, and ONNX Runtime runs them all the same.
 
     Raises:
-        InputError: the file is missing, is not ONNX, or breaks the specification.
+        InputError: the file is missing, is not ONNX, is inconsistent (`read_model`), breaks the
+            specification, or a weight of it is no number.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{named}{path}: {what}; give the path of an .onnx file")
-    try:
-        model = onnx.load(path)
-    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{named}{path}: cannot be read as ONNX ({_first_line(error)})") from error
+    model = read_model(path, named=named)
     if not model.graph.node:
         raise InputError(f"{named}{path}: is not an ONNX model, or has no operators; check the download")
-    if not strict:
-        return model
+    if strict:
+        try:
+            onnx.checker.check_model(model)
+        except Exception as error:  # the checker's failures have no common root
+            raise InputError(f"{named}{path}: is not a valid ONNX model ({_first_line(error)})") from error
     try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(f"{named}{path}: is not a valid ONNX model ({_first_line(error)})") from error
+        check_values(model)
+    except ValuesError as error:
+        raise InputError(f"{named}{path}: {error}; export the model again from weights that work") from error
     return model
 
 
@@ -102,14 +87,13 @@ def require_float(model: onnx.ModelProto, path: Path) -> None:
     """Checks that a model has not been quantized already.
 
     Raises:
-        InputError: it holds integer operators; the message names the first.
+        InputError: it holds integer operators or weights; the message names the first, and counts all.
     """
-    for node in model.graph.node:
-        if node.op_type in _QUANTIZED_OPERATORS or node.op_type.startswith("QLinear"):
-            raise InputError(
-                f"--input_model {path}: is quantized already (operator {node.op_type} {node.name!r}); "
-                "give the fp32 model that it was made from"
-            )
+    found = what_is_quantized(model)
+    if found is not None:
+        raise InputError(
+            f"--input_model {path}: is quantized already ({found}); give the fp32 model that it was made from"
+        )
 
 
 def read_signature(
@@ -141,6 +125,7 @@ def read_signature(
         raise InputError(
             f"{named}{path}: input {inputs[0].name!r} has rank {len(shape)}; an image batch has rank 4"
         )
+    _require_images(inputs[0], f"{named}{path}")
     if len(model.graph.output) != 1:
         names = ", ".join(repr(value.name) for value in model.graph.output)
         raise InputError(f"{named}{path}: needs exactly one output, found {names}; cut the others off")
@@ -167,7 +152,7 @@ def serialize(model: onnx.ModelProto, metadata: dict[str, str] | None = None) ->
         InputError: the model is larger than one protobuf message can be.
     """
     size_bytes = model.ByteSize()
-    if size_bytes > _PROTOBUF_LIMIT_BYTES:
+    if size_bytes > PROTOBUF_LIMIT_BYTES:
         raise InputError(
             f"the model takes {size_bytes} bytes; one ONNX file holds 2 GiB at most, give a smaller model"
         )
@@ -185,6 +170,30 @@ def save_model(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> 
     atomic_write_bytes(path, serialize(model, metadata))
 
 
+def _require_images(value: onnx.ValueInfoProto, where: str) -> None:
+    """Images have few channels, first or last, and one call of the model fits into memory."""
+    name, shape = value.name, _shape(value)
+    if None not in (shape[1], shape[3]) and not {shape[1], shape[3]} & set(_CHANNELS):
+        raise InputError(
+            f"{where}: input {name!r} has the shape {_spelled(shape)}, in which no axis is the channels of "
+            "an image (1, 3 or 4); an image classifier is needed"
+        )
+    if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
+        raise InputError(
+            f"{where}: input {name!r} takes no images, having an extent of 0; name it, or give its size"
+        )
+    count = math.prod(extent or 1 for extent in shape)
+    if count > INPUT_LIMIT_COUNT:
+        raise InputError(
+            f"{where}: input {name!r} has the shape {_spelled(shape)}, {count} numbers in one call; "
+            f"{INPUT_LIMIT_COUNT} are the most"
+        )
+
+
+def _spelled(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("any" if extent is None else str(extent) for extent in shape) + "]"
+
+
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     """The declared extents; None for symbolic, absent, and non-positive ones."""
     dims: list[Any] = list(value.type.tensor_type.shape.dim)
@@ -193,7 +202,7 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 
 def _layout(shape: tuple[int | None, ...], transposed: bool) -> Layout:
     """Channels are the axis of extent 1, 3 or 4; where both or neither fit, the transforms decide."""
-    first, last = shape[1] in (1, 3, 4), shape[3] in (1, 3, 4)
+    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
     if first != last:
         return "NCHW" if first else "NHWC"
     return "NCHW" if transposed else "NHWC"
@@ -215,16 +224,3 @@ def _ends_in_softmax(index: GraphIndex, tensor: str) -> bool:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-
-
-def external_files(path: Path) -> tuple[Path, ...]:
-    """The files beside a model that its initializers refer to, in alphabetical order."""
-    model = onnx.load(path, load_external_data=False)
-    names = {
-        entry.value
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(path.parent / name for name in sorted(names))

@@ -6,6 +6,7 @@ different rooms of the pipeline can be compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,17 @@ import onnx
 import onnxruntime as ort
 
 from quantize.errors import EngineError, InputError
+from quantize.loading import read_model
+from quantize.loading.limits import PROTOBUF_LIMIT_BYTES
 
 Optimization = Literal["all", "extended", "basic", "none"]
 
-# A protobuf message cannot be serialized beyond 2 GiB (its length is a signed 32-bit number).
-_PROTOBUF_LIMIT_BYTES = 2**31 - 1
-_LOG_ERRORS_ONLY = 3
+# ONNX Runtime takes session options out of a model's metadata (`ort_config`: threads, files to write profiles
+# to) where this variable of the environment says so (core/session/inference_session_utils.h).
+_OPTIONS_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
+
+# Errors arrive as exceptions. Logged as well, they would bring the model's names to the terminal as they are.
+_LOG_FATAL_ONLY = 4
 _MESSAGE_LIMIT_CHARACTERS = 300
 _LEVELS: Mapping[Optimization, ort.GraphOptimizationLevel] = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -48,11 +54,15 @@ def make_session(
 ) -> ort.InferenceSession:
     """Build a deterministic CPU session.
 
+    ONNX Runtime never sees the file: it gets bytes that refer to no other, and no address in memory, and the
+    options that are given here and nowhere else.
+
     Threads do not spin by default: the waiting threads of several sessions in one process take the cores away
     from the one that works. Operators run one after another; only the inside of an operator is parallel.
 
     Args:
-        model: a file, the bytes of one, or a model in memory (under 2 GiB, no external data).
+        model: a file, which is read by `read_model`; or the bytes of one without external data, or a model in
+            memory (under 2 GiB, the same).
         threads: threads inside an operator, at least 1.
         optimization: how far ONNX Runtime may rewrite the graph.
         spinning: let waiting threads spin; faster for a session that has the machine to itself.
@@ -62,18 +72,20 @@ def make_session(
             `end_profiling` of the session is called.
 
     Raises:
-        InputError: the file does not exist, or `threads` is less than 1.
+        InputError: the file cannot be read as a model, or `threads` is less than 1.
         EngineError: ONNX Runtime cannot load the model; the cause is chained.
     """
     if threads < 1:
         raise InputError(f"threads: {threads} is too few; give 1 or more")
     label, source = _source(model)
+    os.environ.pop(_OPTIONS_FROM_MODEL, None)
     options = _options(threads, optimization, spinning, config_entries or {}, optimized_path)
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
     try:
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # The fallback would only print on standard output, and try the same again.
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
         raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}") from error
 
@@ -90,7 +102,7 @@ def _options(
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = _LEVELS[optimization]
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_FATAL_ONLY
     options.use_deterministic_compute = True
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "1" if spinning else "0")
@@ -101,20 +113,18 @@ def _options(
     return options
 
 
-def _source(model: str | Path | bytes | onnx.ModelProto) -> tuple[str, str | bytes]:
+def _source(model: str | Path | bytes | onnx.ModelProto) -> tuple[str, bytes]:
     """What to call the model in messages, and what ONNX Runtime wants to be given."""
     if isinstance(model, bytes):
         return "model in memory", model
     if isinstance(model, onnx.ModelProto):
         size_bytes = model.ByteSize()
-        if size_bytes > _PROTOBUF_LIMIT_BYTES:
+        if size_bytes > PROTOBUF_LIMIT_BYTES:
             raise EngineError(
                 f"model in memory: {size_bytes} bytes is more than a protobuf message can hold (2 GiB)"
             )
         return "model in memory", model.SerializeToString()
-    if not Path(model).is_file():
-        raise InputError(f"{model}: no such model file; check the path")
-    return str(model), str(model)
+    return str(model), read_model(Path(model)).SerializeToString()
 
 
 def _one_line(error: Exception) -> str:

@@ -47,9 +47,9 @@ def read_source(path: Path, config: Config) -> Source:
     """
     model = load_model(path)
     require_float(model, path)
-    _require_runnable(path)
     pipeline = build_pipeline(config.calibration_data().transform)
     signature = read_signature(model, path, transposed=pipeline.layout() == "NCHW")
+    _require_runnable(path)
     prepared = prepare(model, signature, image_shape=pipeline.output_shape())
     if config.criterion.metric == "top5" and signature.classes is not None and signature.classes <= TOP_K:
         raise InputError(

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
+from quantize.printable import printable
+
 Verbosity = Literal["quiet", "normal", "verbose"]
 
 
@@ -57,7 +59,7 @@ class Stages:
     def say(self, text: str) -> None:
         """One line for a person who watches; never part of the result."""
         if self.shown:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def peak_memory_bytes() -> int:

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnxruntime import InferenceSession
 
 from quantize.baseline import Baseline
@@ -19,8 +18,8 @@ from quantize.errors import InputError
 from quantize.evaluate import Evaluation, Observer, evaluate
 from quantize.files import sha256_of_file
 from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
+from quantize.loading import external_files, read_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
-from quantize.model import external_files
 from quantize.portability import COMPARED_IMAGES, EXACT_KERNELS, PairBound, Portability, check_pairs
 from quantize.profiler import profile_ms
 from quantize.session import input_shape, make_session, outputs
@@ -228,7 +227,7 @@ def _profiled(facts: FileFacts, image: npt.NDArray[np.float32]) -> FileFacts:
 
 
 def _declared(path: Path) -> Coverage:
-    return declared_coverage(onnx.load(path, load_external_data=False).graph)
+    return declared_coverage(read_model(path).graph)
 
 
 def _compare(
@@ -247,7 +246,7 @@ def _compare(
 
 def _bound(path: Path) -> PairBound:
     """Of what the file says, and of what ONNX Runtime makes of it: it may quantize weights by itself."""
-    written = check_pairs(onnx.load(path))
+    written = check_pairs(read_model(path))
     fused = check_pairs(optimized_model(path))
     return replace(written, unbounded=written.unbounded or fused.unbounded)
 

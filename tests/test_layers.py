@@ -99,6 +99,23 @@ def test_only_one_module_builds_inference_sessions() -> None:
     assert set(builders) <= {"quantize/session.py"}
 
 
+def test_only_one_room_reads_models() -> None:
+    """Files that anybody may have made; `kernels` and `prepare` read what ONNX Runtime has just written."""
+    own = {"quantize/kernels.py", "quantize/prepare.py"}
+    readers = {
+        name_of(path)
+        for path in MODULES
+        if re.search(r"\bonnx\.load|ModelProto\.FromString|ParseFromString", path.read_text(encoding="utf-8"))
+    }
+    assert readers - own == {"quantize/loading/read.py"}
+    loading = [path for path in MODULES if name_of(path).startswith("quantize/loading/")]
+    known = ("quantize.errors", "quantize.loading")
+    assert loading
+    for path in loading:
+        imported = [name for name in imported_modules(path) if name.startswith(("quantize.", "calibration."))]
+        assert [name for name in imported if not name.startswith(known)] == [], path
+
+
 def test_targets_depend_on_no_machine() -> None:
     """What a deployment's kernels can do is data: nothing that it imports could look at this CPU."""
     imported = {name.partition(".")[0] for name in imported_modules(PROJECT / "quantize" / "target.py")}

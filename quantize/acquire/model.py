@@ -107,8 +107,11 @@ def _checked(
         known = known_by_hash(pointer, known_files)
         name = f" (of {known.name}: prepare model {known.name} downloads it)" if known is not None else ""
         raise InputError(f"{path}: is a Git LFS pointer, not the model itself{name}; run git lfs pull")
+    if sha256 is None:  # then its size is looked at before it is read to its end
+        load_model(path, named="")
     found = sha256_of_file(path)
     if sha256 not in (None, found):
         raise InputError(f"{path}: has SHA-256 {found}, expected {sha256}; it is another file")
-    load_model(path, named="")
+    if sha256 is not None:
+        load_model(path, named="")
     return AcquiredModel(path, found, path.stat().st_size, known_by_hash(found, known_files), downloaded)

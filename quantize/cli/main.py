@@ -19,6 +19,7 @@ from quantize.cli.configure import configured, demo_overrides
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
 from quantize.errors import InputError, PipelineError
+from quantize.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(message: str, code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code
 
 

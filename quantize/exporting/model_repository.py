@@ -18,7 +18,8 @@ from quantize.errors import InputError
 from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
 from quantize.graph import GraphIndex, type_name
 from quantize.labels import Label, read_labels
-from quantize.model import load_model
+from quantize.loading import external_files
+from quantize.model import load_model, serialize
 from quantize.names import require_plain
 from quantize.printable import printable
 from quantize.session import make_session
@@ -106,6 +107,8 @@ def export_repository(
     """
     model = load_model(path, named="")
     make_session(path, threads=1)
+    # The repository gets one file: what refers to others would not find them there.
+    content_bytes = serialize(model) if external_files(path) else path.read_bytes()
     name = require_plain(name or path.stem, "--name")
     for flag, value in (("version", version), ("max_batch_size", max_batch_size)):
         if value < 1:
@@ -126,7 +129,7 @@ def export_repository(
     )
     folder = repository / name
     make_folder(folder / str(version))
-    content = {folder / str(version) / "model.onnx": path.read_bytes()}
+    content = {folder / str(version) / "model.onnx": content_bytes}
     if names is not None:
         content[folder / LABELS] = "".join(f"{_one_line(label)}\n" for label in names).encode()
     for file, data in content.items():

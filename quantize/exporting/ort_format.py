@@ -123,9 +123,9 @@ def _agreement(original: Path, converted: Path, signature: Signature) -> Agreeme
             make_session(model, threads=1),
             [signature.output_name],
             {signature.input_name: batch},
-            model=model.name,
+            model=path.name,
         )[0]
-        for model in (original, converted)
+        for path, model in ((original, original), (converted, converted.read_bytes()))
     ]
     return Agreement.of(results[0], results[1])
 

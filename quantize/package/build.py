@@ -13,6 +13,7 @@ import onnx
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes, atomic_write_text, make_folder, sha256_of_file
 from quantize.graph import opset_of
+from quantize.loading import external_files
 from quantize.model import load_model, read_signature
 from quantize.names import is_plain, require_plain
 from quantize.package.archive import tar_gz, unpacked
@@ -89,6 +90,12 @@ def make_package(request: Request) -> Package:
         EngineError: the packaged model does not run, or does not reproduce its output.
     """
     model = load_model(request.model, named="")
+    outside = external_files(request.model)
+    if outside:
+        raise InputError(
+            f"{request.model}: keeps weights in {outside[0].name!r}, which its report does not vouch for; "
+            "save it as one file"
+        )
     content, name = request.model.read_bytes(), request.model.stem
     _check_name(name, request)
     evidence = find_evidence(request.model, sha256_of_file(request.model), request.report)

@@ -31,6 +31,12 @@ _SAME_WEIGHTS_FRACTION = 0.1
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
+# What the operators that are looked into cannot do without.
+_LEAST_INPUTS = {
+    **dict.fromkeys(WEIGHTED_OPERATORS | {"QuantizeLinear", "DequantizeLinear"}, 2),
+    **dict.fromkeys(_ACTIVATIONS, 1),
+}
+
 _EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
 
 # Zero point of a uint8 tensor that holds what an int8 tensor with zero point 0 holds.
@@ -83,6 +89,11 @@ def read_given(model: onnx.ModelProto, network: Network, *, name: str) -> Given:
     """
     if not any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         raise InputError(f"--start_from {name}: has no DequantizeLinear; give a model in QDQ format")
+    for node in model.graph.node:  # the specification's checker has not seen it
+        if len(node.input) < _LEAST_INPUTS.get(node.op_type, 0) or not node.output:
+            raise InputError(
+                f"--start_from {name}: {node.op_type} {node.name!r} lacks an input or output; export it again"
+            )
     reader = _Reader(network, GraphIndex(model.graph))
     matches = reader.matches()
     if not matches:
@@ -145,11 +156,12 @@ class _Reader:
 
     def _pair_behind(self, tensor: str) -> ActivationScale | None:
         """The scale of the QuantizeLinear behind a result, its activation looked through."""
-        for reader in self.index.readers(tensor):
-            if reader.op_type == "QuantizeLinear":
+        for _ in self.index.graph.node:  # the chain of activations ends, a graph having no circles
+            readers = self.index.readers(tensor)
+            reader = next((r for r in readers if r.op_type in _ACTIVATIONS | {"QuantizeLinear"}), None)
+            if reader is None or reader.op_type == "QuantizeLinear":
                 return self._pair_of(reader)
-            if reader.op_type in _ACTIVATIONS:
-                return self._pair_behind(reader.output[0])
+            tensor = reader.output[0]
         return None
 
     def _pair_of(self, node: onnx.NodeProto | None) -> ActivationScale | None:
@@ -158,6 +170,8 @@ class _Reader:
         scale = self.index.array(node.input[1])
         zero_point = self.index.array(node.input[2]) if len(node.input) > 2 else np.zeros((), np.uint8)
         if scale is None or zero_point is None or scale.size != 1 or zero_point.dtype not in _EIGHT_BITS:
+            return None
+        if zero_point.size != 1 or not 0 < float(scale.item()) < np.inf:
             return None
         offset = _SIGNED_OFFSET if zero_point.dtype == np.int8 else 0
         found = ActivationScale(float(scale.item()), int(zero_point.item()) + offset)
@@ -173,9 +187,11 @@ class _Reader:
         if node.op_type != "DequantizeLinear":
             return None
         integers, scale = self.index.array(node.input[0]), self.index.array(node.input[1])
-        if integers is None or scale is None:
-            return None
         zero_point = self.index.array(node.input[2]) if len(node.input) > 2 else None
+        if integers is None or scale is None or integers.dtype.kind not in "iu":
+            return None
+        if not all(_fits(values, integers, node) for values in (scale, zero_point) if values is not None):
+            return None
         centred = integers.astype(np.float32)
         if zero_point is not None:
             centred -= _along(zero_point, integers, node)
@@ -183,11 +199,25 @@ class _Reader:
         return dequantized
 
 
+def _axis(node: onnx.NodeProto) -> int:
+    return next((int(entry.i) for entry in node.attribute if entry.name == "axis"), 1)
+
+
+def _fits(values: npt.NDArray[Any], integers: npt.NDArray[Any], node: onnx.NodeProto) -> bool:
+    """Whether scales or zero points are numbers, and one, or one for each channel."""
+    if values.dtype.kind not in "iuf":
+        return False
+    axis = _axis(node)
+    return values.size == 1 or (
+        -integers.ndim <= axis < integers.ndim and values.shape == (integers.shape[axis],)
+    )
+
+
 def _along(values: npt.NDArray[Any], integers: npt.NDArray[Any], node: onnx.NodeProto) -> npt.NDArray[Any]:
     """One number, or one for each channel, so that it multiplies the integers of a DequantizeLinear."""
     if values.size == 1:
         return values.astype(np.float32).reshape(())
-    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1) % integers.ndim
+    axis = _axis(node) % integers.ndim
     return values.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
 
 

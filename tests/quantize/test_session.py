@@ -53,7 +53,7 @@ def test_optimization_levels_are_honoured(model_files: Any, tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.onnx: no such model file"):
+    with pytest.raises(InputError, match=r"absent\.onnx: does not exist"):
         make_session(tmp_path / "absent.onnx", threads=1)
 
 
@@ -66,7 +66,7 @@ def test_no_threads_are_refused(model_files: Any) -> None:
 def test_rubbish_is_one_line_with_its_cause(tmp_path: Path, as_bytes: bool) -> None:
     path = tmp_path / "rubbish.onnx"
     path.write_bytes(b"not a model" * 100)
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(EngineError if as_bytes else InputError) as caught:
         make_session(path.read_bytes() if as_bytes else path, threads=1)
     message = str(caught.value)
     assert message.startswith("model in memory: " if as_bytes else f"{path}: ")
@@ -77,7 +77,7 @@ def test_rubbish_is_one_line_with_its_cause(tmp_path: Path, as_bytes: bool) -> N
 def test_a_message_too_large_is_refused_before_serializing(
     model_files: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PROTOBUF_LIMIT_BYTES", 100)
+    monkeypatch.setattr(module, "PROTOBUF_LIMIT_BYTES", 100)
     with pytest.raises(EngineError, match="more than a protobuf message can hold"):
         make_session(onnx.load(model_files.fp32), threads=1)
 

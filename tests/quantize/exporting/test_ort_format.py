@@ -25,7 +25,9 @@ def test_the_converted_model_runs_and_gives_the_same_bits(
     # Bytes 4 to 8 of the flatbuffer are its identifier.
     assert made.model.read_bytes()[4:8] == b"ORTM"
     images = make_images(seed=99)
-    original, converted = (outputs(make_session(model, threads=1), images) for model in (path, made.model))
+    original, converted = (
+        outputs(make_session(model, threads=1), images) for model in (path, made.model.read_bytes())
+    )
     assert np.array_equal(original, converted)
 
 
@@ -58,7 +60,7 @@ def test_the_list_is_that_of_onnx_runtimes_own_tool(
     assert operators(made.operators) == operators(listed)
     (model,) = theirs.glob("*.ort")
     images = make_images(seed=98)
-    results = [outputs(make_session(path, threads=1), images) for path in (model, made.model)]
+    results = [outputs(make_session(path.read_bytes(), threads=1), images) for path in (model, made.model)]
     assert np.array_equal(*results)
 
 

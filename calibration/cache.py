@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.errors import InputError
+from calibration.regular import open_regular
 from calibration.store import Store
 from calibration.transforms.base import Transform
 
@@ -62,6 +63,8 @@ def image_key(path: Path, context: str, *, by_content: bool = False) -> str:
     try:
         stat = os.stat(path)
         content = _sha256(path) if by_content else ""
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except OSError as error:
         reason = "there is no such image file" if isinstance(error, FileNotFoundError) else error.strerror
         raise InputError(f"{path}: {reason}") from error
@@ -93,6 +96,10 @@ class PixelCache:
         found = self._store.get(KIND, key)
         return found if found is None or found.dtype == np.uint8 else None
 
+    def has(self, key: str) -> bool:
+        """Whether there are pixels under a key, without reading them."""
+        return self._store.has(KIND, key)
+
     def put(self, key: str, path: Path, pixels: Planes) -> None:
         """Keeps pixels, unless the file has changed since the key was made."""
         try:
@@ -115,7 +122,7 @@ def _library_versions() -> list[str]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ _MAX_DEFAULT_WORKERS = 8
 # Images in the making or ready per worker. Two keep a worker busy while its last image waits to be fetched;
 # four even out images of very different size.
 _PREFETCH_PER_WORKER = 4
+
+# Looking an image up in the store takes less time than handing it to a thread.
+_CHECKED_TOGETHER = 8
 
 T = TypeVar("T")
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
@@ -201,6 +204,39 @@ class DataLoader:
                 self._check_shape(index, prepared.finish(index, planes).shape, shape)
             prepared.finish(index, planes, out[place])
         return out, self.labels(batch)
+
+    def problems(self) -> dict[int, str]:
+        """Which images cannot be used, by their position: why, one line without the path.
+
+        Every image that is not in the store yet is decoded, and is in it afterwards. Runs in the loader's own
+        number of threads, holds a few images at a time, and reports progress if this loader reports any.
+        """
+        pieces = (
+            range(first, min(first + _CHECKED_TOGETHER, len(self.images)))
+            for first in range(0, len(self.images), _CHECKED_TOGETHER)
+        )
+        pending: deque[Future[tuple[int, dict[int, str]]]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="calibration")
+
+        def done() -> Iterator[tuple[int, dict[int, str]]]:
+            for piece in pieces:
+                pending.append(pool.submit(self._problems_of, piece))
+                if len(pending) > 2 * self._workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+        found: dict[int, str] = {}
+        try:
+            for _, problems in self.shown(done(), lambda piece: piece[0], "checking images"):
+                found |= problems
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return found
+
+    def _problems_of(self, indices: range) -> tuple[int, dict[int, str]]:
+        told = ((index, self._prepared.problem(index)) for index in indices)
+        return len(indices), {index: problem for index, problem in told if problem}
 
     def labels(self, batch: int) -> npt.NDArray[np.int64]:
         """The labels of a batch, without reading its images."""

@@ -23,3 +23,16 @@ class InputError(PipelineError):
     """
 
     exit_code = 2
+
+
+# A value is quoted to be recognised, not to be read in full.
+_QUOTED_CHARACTERS = 120
+
+
+def quoted(value: object) -> str:
+    """A value for a message, as `repr` writes it and cut where it is long; by its type where that fails."""
+    try:
+        text = repr(value[: 2 * _QUOTED_CHARACTERS] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):  # integers of thousands of digits, and what contains itself
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}…"

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from calibration.containment import Containment
 from calibration.errors import InputError
 from calibration.imageset import ImageSet
-from calibration.listing import check_folder, read_lines
+from calibration.listing import check_folder
+from calibration.textfile import read_lines
 
 # What torchvision's ImageFolder takes for an image; compared in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -24,12 +26,15 @@ _IMAGENET_CLASS_COUNT = 1000
 _SYNSET_NAMES = ("synset.txt", "LOC_synset_mapping.txt")
 
 
-def read_class_folders(data_path: str | Path, synset: str | Path | None = None) -> ImageSet:
+def read_class_folders(
+    data_path: str | Path, synset: str | Path | None = None, *, follow_links: bool = False
+) -> ImageSet:
     """Reads a folder whose sub-folders are the classes.
 
     Sub-folders are sorted by name and searched to any depth for image files (`IMAGE_SUFFIXES`, any case),
-    again sorted; names that start with a dot are ignored, links are followed. An empty class folder keeps its
-    index. Labels are:
+    again sorted; names that start with a dot are ignored. Links are followed, but within a class no folder is
+    entered twice. No file is opened, and none but links is asked for anything. An empty class folder keeps
+    its index. Labels are:
 
     - with `synset`: the line (from 0) of the folder's name in that file;
     - exactly 1000 folders, all named by wnid: the sorted index, which is the ImageNet class index;
@@ -41,17 +46,20 @@ def read_class_folders(data_path: str | Path, synset: str | Path | None = None) 
     Args:
         data_path: the folder that holds the class folders.
         synset: a text file whose lines start with a folder name, `wnid name, name…`, in label order.
+        follow_links: whether symbolic links may lead out of `data_path`.
 
     Raises:
-        InputError: there are no class folders or no images, or the labels cannot be known.
+        InputError: a link leads out of the folder, there are no class folders or no images, or the labels
+            cannot be known.
     """
     root = check_folder(data_path)
     classes = _class_names(root)
     label_of = _labels(root, classes, Path(synset) if synset is not None else None)
+    inside = Containment(root, follow_links)
     files: list[str] = []
     labels: list[int] = []
     for name in classes:
-        found = [path.relative_to(root).as_posix() for path in _walk(root / name, frozenset())]
+        found = list(_walk(root, name, inside))
         files += found
         labels += [label_of[name]] * len(found)
     if not files:
@@ -120,22 +128,37 @@ def _read_synset(path: Path) -> dict[str, int]:
     return label_of
 
 
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Image files under `folder`: those right in it first, then its sub-folders, each sorted by name.
+def _walk(root: Path, class_folder: str, inside: Containment) -> Iterator[str]:
+    """Names of the image files under a class folder: those right in it, then its sub-folders, each sorted.
 
-    `above` holds the real paths of the folders on the way here: a link back to one of them would never end.
+    Folders are told apart by their real paths: a link back to one that was entered would never end, and links
+    between folders could make as many ways through them as they have orders.
     """
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with _scan(folder) as entries:
-        visible = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_folder in visible:
-        if not is_folder and name.lower().endswith(IMAGE_SUFFIXES):
-            yield folder / name
-    for name, is_folder in visible:
-        if is_folder:
-            yield from _walk(folder / name, above | {real})
+    entered: set[str] = set()
+    waiting = [(class_folder, inside.check(root / class_folder, str(root)))]
+    while waiting:
+        folder, real = waiting.pop()
+        if real in entered:
+            continue
+        entered.add(real)
+        names: list[str] = []
+        folders: list[tuple[str, str]] = []
+        with _scan(root / folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                is_folder = entry.is_dir()
+                if not is_folder and not entry.name.lower().endswith(IMAGE_SUFFIXES):
+                    continue
+                # Only links are looked up: a real path costs a look at every folder on the way.
+                linked = entry.is_symlink()
+                target = inside.check(entry.path, str(root)) if linked else f"{real}/{entry.name}"
+                if is_folder:
+                    folders.append((f"{folder}/{entry.name}", target))
+                else:
+                    names.append(f"{folder}/{entry.name}")
+        yield from sorted(names)
+        waiting += sorted(folders, reverse=True)
 
 
 def _scan(folder: Path) -> os._ScandirIterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calibration.errors import InputError
+from calibration.regular import open_regular
 
 # Files are hashed in pieces of this size, so that memory does not depend on how large an image file is.
 _CHUNK_BYTES = 1 << 20
@@ -84,9 +85,11 @@ def _file_digest(path: Path) -> bytes:
     """SHA-256 of one file's contents, read in pieces."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.digest()

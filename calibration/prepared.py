@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from calibration.cache import PixelCache, image_key
-from calibration.decode import load_image
+from calibration.decode import decoded
 from calibration.errors import InputError
 from calibration.imageset import ImageSet
 from calibration.store import Store
@@ -64,6 +64,25 @@ class Prepared:
             self._cache.put(key, path, planes)
         return planes
 
+    def problem(self, index: int) -> str:
+        """Why an image cannot be used, one line without its path; empty if it can.
+
+        What had to be decoded to know it is in the cache afterwards; what is there already is not decoded
+        again.
+        """
+        path = self._images.path(index)
+        # Steps that work on each value for itself cannot fail on one image and not on another.
+        decoding_tells = self._stages.table is not None
+        try:
+            if decoding_tells and self._cache is not None and self._cache.has(self._cache.key(path)):
+                return ""
+            planes = self.planes(index)
+            if not decoding_tells:
+                self.finish(index, planes)
+        except InputError as error:
+            return str(error).removeprefix(f"{path}: ")
+        return ""
+
     def finish(self, index: int, planes: Planes, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """What all other transforms make of `planes`, in `out` if that is given."""
         with _naming(self._images.path(index)):
@@ -75,8 +94,7 @@ class Prepared:
             return self._stages.label(self._images.labels[index])
 
     def _decoded(self, path: Path) -> Planes:
-        image = load_image(path, exif_orientation=self._exif_orientation)
-        with _naming(path):
+        with decoded(path, exif_orientation=self._exif_orientation) as image, _naming(path):
             return self._stages.planes(image)
 
 

@@ -103,6 +103,10 @@ class Store:
                 os.utime(path)  # used now: others go first when room is needed
         return found
 
+    def has(self, kind: str, key: str) -> bool:
+        """Whether there is an entry under a key; whether it is a good one, only `get` can say."""
+        return os.path.exists(self._path(kind, key))
+
     def put(self, kind: str, key: str, value: Array, *, limit_fraction: float = 1.0) -> None:
         """Stores an array of at most four axes; a failure is a warning, and ends all further writing.
 

@@ -13,9 +13,10 @@ from calibration.store import Store
 from calibration.transforms import Pipeline, build_pipeline
 from quantize.config import Config, DataSource
 from quantize.config.data import Dataloader
-from quantize.errors import InputError
+from quantize.errors import InputError, quoted
 from quantize.model import Signature
 from quantize.selection import Selection, read_images, select_images, shortage
+from quantize.soundness import NOT_CHECKED, Soundness, sound
 
 # Measured with MobileNetV2 in single-threaded sessions: images per second are within 3 % of each other from 2
 # to 10 images a call, 5 to 10 % lower with 1 and with 20; memory grows with it.
@@ -33,6 +34,7 @@ class Data:
         judging: what chooses between refined variants, in neither of the two; None without refinement.
         overlap_images: how many images are in both.
         warnings: what a reader of the report should know about them.
+        soundness: which images were looked at, and which of them were left out because they cannot be used.
     """
 
     calibration: DataLoader
@@ -40,14 +42,51 @@ class Data:
     evaluation: DataLoader
     overlap_images: int
     warnings: tuple[str, ...]
+    soundness: Soundness = NOT_CHECKED
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The evaluation images alone; attributes as in `Data`, `loader` being its `evaluation`."""
+
+    loader: DataLoader
+    warnings: tuple[str, ...]
+    soundness: Soundness
 
 
 def load_data(config: Config, signature: Signature, *, progress: bool, store: Store | None = None) -> Data:
-    """Makes both dataloaders, of the images that `select_images` chooses.
+    """Makes both dataloaders, of the images that `select_images` chooses, and looks at every image.
 
     Raises:
-        InputError: images or labels are wrong, too few, or do not fit the model.
+        InputError: images or labels are wrong, too few, or do not fit the model, or some cannot be used.
     """
+    return check_data(list_data(config, signature, progress=progress, store=store), config, signature)
+
+
+def check_data(data: Data, config: Config, signature: Signature) -> Data:
+    """The same without the images that cannot be used.
+
+    Raises:
+        InputError: there are some and the configuration does not allow them, or images do not fit the model.
+    """
+    roles = {"calibration": data.calibration, "evaluation": data.evaluation}
+    if data.judging is not None:
+        roles["selection"] = data.judging
+    left, found = sound(roles, skip=config.settings.images.on_bad_image == "skip")
+    for loader in left.values():
+        _check_shape(loader, signature)
+    return replace(
+        data,
+        calibration=left["calibration"],
+        judging=left.get("selection"),
+        evaluation=left["evaluation"],
+        warnings=(*data.warnings, *found.warnings),
+        soundness=found,
+    )
+
+
+def list_data(config: Config, signature: Signature, *, progress: bool, store: Store | None = None) -> Data:
+    """What `load_data` gives, before any image was opened; raises as it does."""
     selected = select_images(config)
     sections = (config.quantization.calibration.dataloader, config.evaluation.accuracy.dataloader)
     make = _LoaderMaker(config, signature, store)
@@ -71,13 +110,10 @@ def _calibration_images(selected: Selection) -> int:
     return len(selected.calibration) + (0 if selected.judging is None else len(selected.judging))
 
 
-def evaluation_loader(
+def evaluation_data(
     config: Config, signature: Signature, *, progress: bool, store: Store | None = None
-) -> tuple[DataLoader, tuple[str, ...]]:
+) -> EvaluationData:
     """The images that `load_data` gives for evaluation, so that figures of both can be compared.
-
-    Returns:
-        The loader, and warnings about what it loads.
 
     Raises:
         InputError: as `load_data`.
@@ -85,8 +121,10 @@ def evaluation_loader(
     selected = select_images(config)
     make = _LoaderMaker(config, signature, store)
     loader = make.pieces(selected.evaluation, config.evaluation_data(), "evaluating", progress=progress)
+    left, found = sound({"evaluation": loader}, skip=config.settings.images.on_bad_image == "skip")
+    _check_shape(left["evaluation"], signature)
     unused = _unused_batch_sizes(signature, config.evaluation.accuracy.dataloader)
-    return loader, (*selected.warnings, *unused)
+    return EvaluationData(left["evaluation"], (*selected.warnings, *unused, *found.warnings), found)
 
 
 def performance_batch(config: Config, signature: Signature) -> tuple[FloatBatch, tuple[str, ...]]:
@@ -103,6 +141,7 @@ def performance_batch(config: Config, signature: Signature) -> tuple[FloatBatch,
     images = read_images(source)
     first = images.subset(range(min(size, len(images))))
     loader = _LoaderMaker(config, signature)(first, source, "images", progress=False)
+    _check_shape(loader, signature)
     made = np.concatenate([batch for batch, _ in loader])
     batch: FloatBatch = made[np.arange(size) % len(made)]
     return batch, _unused_batch_sizes(signature, config.evaluation.performance.dataloader)
@@ -124,7 +163,7 @@ class _LoaderMaker:
     def __call__(self, images: ImageSet, source: DataSource, what: str, *, progress: bool) -> DataLoader:
         pipeline = build_pipeline(source.transform)
         _check_labels(images, pipeline, self.signature)
-        loader = DataLoader(
+        return DataLoader(
             images,
             pipeline,
             batch_size=self.signature.batch or source.batch_size,
@@ -136,8 +175,6 @@ class _LoaderMaker:
             store=self.store,
             by_content=self.config.settings.cache.by_content,
         )
-        _check_shape(loader, self.signature)
-        return loader
 
 
 def _check_shape(loader: DataLoader, signature: Signature) -> None:
@@ -167,9 +204,12 @@ def _check_labels(images: ImageSet, pipeline: Pipeline, signature: Signature) ->
     shift = sum(int(getattr(step, "label_shift", 0)) for step in pipeline.steps)
     low, high = min(images.labels) - shift, max(images.labels) - shift
     if low < 0 or high >= signature.classes:
+        wrong = low if low < 0 else high
+        name = images.files[images.labels.index(wrong + shift)]
         raise InputError(
             f"labels run from {low} to {high}, but the model has {signature.classes} classes (0 to "
-            f"{signature.classes - 1}); check the image list, or add LabelShift to the transforms"
+            f"{signature.classes - 1}): {quoted(name)} of the {images.source} has {wrong}; check it, or add "
+            "LabelShift to the transforms"
         )
 
 

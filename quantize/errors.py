@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from calibration.errors import InputError, PipelineError
+from calibration.errors import InputError, PipelineError, quoted
 
-__all__ = ["EngineError", "InputError", "PipelineError"]
+__all__ = ["EngineError", "InputError", "PipelineError", "quoted"]
 
 
 class EngineError(PipelineError):

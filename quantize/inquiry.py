@@ -61,6 +61,10 @@ class Inquiry:
             else None
         )
 
+    def uses(self, data: Data) -> None:
+        """From now on these images: those that are left after looking at them."""
+        self._data = data
+
     def diagnose(self, found: EngineResult, stages: Stages) -> Diagnosis | None:
         """Measures where the error comes from; None where there will be no pages."""
         if self.watcher is None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.listing import read_lines
+from calibration.textfile import read_lines
 from quantize.errors import InputError
 
 # WordNet ids: "n" and an eight-digit offset.

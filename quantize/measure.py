@@ -11,7 +11,7 @@ import numpy as np
 from quantize.benchmark import benchmark
 from quantize.cache import open_store
 from quantize.config import Config
-from quantize.data import evaluation_loader, performance_batch
+from quantize.data import evaluation_data, performance_batch
 from quantize.evaluate import evaluate
 from quantize.model import Signature, load_model, read_signature
 from quantize.printable import json_ready
@@ -29,11 +29,11 @@ def run_evaluate(
     stages = Stages(verbosity)
     _warn(stages, config.warnings)
     store = open_store(config, lambda problem: stages.say(f"warning: {problem}"))
-    loader, warnings = evaluation_loader(config, _signature(input_model), progress=stages.shown, store=store)
-    _warn(stages, warnings)
+    data = evaluation_data(config, _signature(input_model), progress=stages.shown, store=store)
+    _warn(stages, data.warnings)
     session = make_session(input_model, threads=1)
     name = input_model.name
-    found = evaluate({name: session}, loader, workers=config.thread_count)[name].counts
+    found = evaluate({name: session}, data.loader, workers=config.thread_count)[name].counts
     if as_json:
         _print_json(
             {
@@ -44,6 +44,7 @@ def run_evaluate(
                 "top5_fraction": found.top5,
                 "top5_correct": found.top5_correct,
                 "top1_ties": found.top1_ties,
+                "skipped": data.soundness.to_json(),
             }
         )
         return 0

@@ -11,7 +11,7 @@ from quantize.baseline import Baseline
 from quantize.cache import open_store
 from quantize.conclusion import TuningResult, conclude
 from quantize.config import Config, Format, load_config
-from quantize.data import Data, load_data
+from quantize.data import Data, check_data, list_data
 from quantize.destination import Destination, plan_destination, staging
 from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
@@ -124,10 +124,14 @@ def run_tune(
         destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
     with stages.stage("list the images"):
-        data = load_data(
+        data = list_data(
             config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
         )
         inquiry = Inquiry(config, source, data, report or ReportOptions())
+    with stages.stage("check the images"):
+        data = check_data(data, config, source.signature)
+        inquiry.uses(data)
+        stages.count_images("check the images", data.soundness.checked)
         _announce(stages, source, data)
     baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
     with stages.stage("fp32 baseline"):
@@ -222,6 +226,7 @@ def _context(
         calibration=ImageSetFacts(len(calibration), calibration.digest(), str(calibration.root)),
         evaluation=ImageSetFacts(len(evaluation), evaluation.digest(), str(evaluation.root)),
         overlap_images=data.overlap_images,
+        soundness=data.soundness,
         trials=found.trials,
         fp32_operators=found.fp32_operators,
         stopped_by=found.stopped_by,

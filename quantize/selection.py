@@ -98,8 +98,13 @@ def read_images(source: DataSource) -> ImageSet:
         InputError: a path, a list or a label is wrong.
     """
     if source.kind == "ImagenetRaw":
-        return read_image_list(source.data_path, source.image_list)
-    return read_class_folders(source.data_path, source.synset)
+        return read_image_list(
+            source.data_path,
+            source.image_list,
+            follow_links=source.follow_links,
+            all_present=not source.skip_bad,
+        )
+    return read_class_folders(source.data_path, source.synset, follow_links=source.follow_links)
 
 
 def shortage(kind: str, count: int, wanted: int | None) -> list[str]:

@@ -104,11 +104,11 @@ def _images(arguments: argparse.Namespace) -> Array:
         shape = [count, *(extent or 224 for extent in rest)]
         return np.random.default_rng(arguments.seed).normal(0, 1, shape).astype(np.float32)
     from quantize.config import load_config
-    from quantize.data import evaluation_loader
+    from quantize.data import evaluation_data
     from quantize.model import load_model, read_signature
 
     config = load_config(arguments.config).with_data(arguments.dataset_location, arguments.label_path)
-    loader, _ = evaluation_loader(config, read_signature(load_model(path), path), progress=False)
+    loader = evaluation_data(config, read_signature(load_model(path), path), progress=False).loader
     found: list[Array] = []
     for images, _ in loader:
         found.append(images)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration.errors import InputError
+from calibration.errors import InputError, quoted
 from calibration.transforms.base import (
     Pixels,
     Spec,
@@ -104,7 +104,7 @@ class Transpose(Transform):
         integers = isinstance(perm, list | tuple) and all(isinstance(axis, int) for axis in perm)
         if not integers or sorted(perm) != [0, 1, 2]:
             raise InputError(
-                f"transform Transpose: perm: {perm!r} is not an order of 0, 1, 2: give e.g. [2, 0, 1]"
+                f"transform Transpose: perm: {quoted(perm)} is not an order of 0, 1, 2: give e.g. [2, 0, 1]"
             )
         object.__setattr__(self, "perm", tuple(int(axis) for axis in perm))
 
@@ -155,7 +155,9 @@ class LabelShift(Transform):
 
     def __post_init__(self) -> None:
         if isinstance(self.label_shift, bool) or not isinstance(self.label_shift, int):
-            raise InputError(f"transform LabelShift: label_shift: {self.label_shift!r} is not an integer")
+            raise InputError(
+                f"transform LabelShift: label_shift: {quoted(self.label_shift)} is not an integer"
+            )
 
     def __call__(self, image: Pixels, label: int) -> tuple[Pixels, int]:
         """The image as it is, and `label - label_shift`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from abc import ABC, abstractmethod
@@ -13,12 +14,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from calibration.errors import InputError
+from calibration.errors import InputError, quoted
 
 # An image stays a Pillow image as long as only Pillow touches it; the first step that computes makes an array
 # of it.
 Array: TypeAlias = npt.NDArray[Any]
 Pixels: TypeAlias = Image.Image | Array
+
+# No classifier takes more than 4096x4096 pixels; as float32 they are 200 MB an image.
+MOST_PIXELS = 1 << 24
+
+# A strip of 1 x 60,000 pixels, resized to a shorter side of 256, would take 16 GB. Real photographs stay
+# below 1:20.
+MOST_RESIZED_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -94,23 +102,48 @@ def size_of(image: Pixels) -> tuple[int, int]:
 def check_count(where: str, value: object) -> int:
     """Returns `value` if it is an integer of 1 or more, else raises InputError naming `where`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"transform {where}: {value!r} is not a size: give an integer of 1 or more")
+        raise InputError(f"transform {where}: {quoted(value)} is not a size: give an integer of 1 or more")
+    check_area(where, value, 1)
     return value
+
+
+def check_area(where: str, height: int, width: int) -> None:
+    """Raises InputError naming `where` if an image of this size could only have been asked for by mistake."""
+    if height * width > MOST_PIXELS:
+        raise InputError(
+            f"transform {where}: {quoted(height)} x {quoted(width)} is too large: at most {MOST_PIXELS} "
+            "pixels"
+        )
+
+
+def check_resized(name: str, have: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Raises InputError if resizing an image (height, width) would take memory without measure."""
+    if wanted[0] * wanted[1] > MOST_RESIZED_PIXELS:
+        raise InputError(
+            f"transform {name}: would make {wanted[1]}x{wanted[0]} pixels of {have[1]}x{have[0]}: "
+            "the image is too elongated, take it off the list"
+        )
 
 
 def check_pair(where: str, value: object) -> tuple[int, int]:
     """Returns one size as two equal ones, and a list of one or two sizes as two."""
     sizes = [value] if isinstance(value, int) else value
     if not isinstance(sizes, list | tuple) or len(sizes) not in (1, 2):
-        raise InputError(f"transform {where}: {value!r} is not a size: give an integer or a list of two")
-    return check_count(where, sizes[0]), check_count(where, sizes[-1])
+        raise InputError(
+            f"transform {where}: {quoted(value)} is not a size: give an integer or a list of two"
+        )
+    pair = check_count(where, sizes[0]), check_count(where, sizes[-1])
+    check_area(where, *pair)
+    return pair
 
 
 def check_number(where: str, value: object) -> float:
     """Returns `value` as a float if it is a finite number, else raises InputError naming `where`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"transform {where}: {value!r} is not a finite number")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer of more than 308 digits
+            if math.isfinite(value):
+                return float(value)
+    raise InputError(f"transform {where}: {quoted(value)} is not a finite number")
 
 
 def check_numbers(where: str, value: object) -> tuple[float, ...]:
@@ -124,7 +157,7 @@ def check_numbers(where: str, value: object) -> tuple[float, ...]:
 def check_choice(where: str, value: object, choices: Sequence[str]) -> str:
     """Returns `value` if it is one of `choices`, else raises InputError that lists them."""
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"transform {where}: {value!r} is not known: give one of {', '.join(choices)}")
+        raise InputError(f"transform {where}: {quoted(value)} is not known: give one of {', '.join(choices)}")
     return value
 
 

@@ -17,6 +17,7 @@ from calibration.transforms.base import (
     check_choice,
     check_count,
     check_pair,
+    check_resized,
     size_of,
 )
 
@@ -32,10 +33,6 @@ _PILLOW_FILTER = {
     "nearest": Image.Resampling.NEAREST,
     "bicubic": Image.Resampling.BICUBIC,
 }
-
-# A strip of 1 x 60,000 pixels, resized to a shorter side of 256, would take 16 GB. Real photographs stay
-# below 1:20.
-_MAX_RESIZED_PIXELS = 1 << 26
 
 
 def opencv_resized(pixels: Array, width: int, height: int, interpolation: str) -> Array:
@@ -123,13 +120,9 @@ class ResizeShortest(Transform):
         """A Pillow image or uint8 [H,W,3] → a Pillow image."""
         pillow = image if isinstance(image, Image.Image) else Image.fromarray(image)
         long_side = int(self.size * max(pillow.size) / min(pillow.size))
-        if long_side * self.size > _MAX_RESIZED_PIXELS:
-            raise InputError(
-                f"transform ResizeShortest: would make {long_side}x{self.size} pixels "
-                f"of {pillow.width}x{pillow.height}: the image is too elongated, take it off the list"
-            )
         upright = pillow.width <= pillow.height
         size = (self.size, long_side) if upright else (long_side, self.size)
+        check_resized("ResizeShortest", (pillow.height, pillow.width), size[::-1])
         return pillow.resize(size, _PILLOW_FILTER[self.interpolation]), label
 
     def trace(self, spec: Spec) -> Spec:

@@ -14,11 +14,14 @@ from calibration.transforms.base import (
     Spec,
     Transform,
     as_array,
+    check_area,
     check_choice,
     check_count,
     check_number,
     check_numbers,
+    check_resized,
     normalized,
+    size_of,
 )
 from calibration.transforms.geometry import center_cropped, opencv_resized
 
@@ -58,6 +61,7 @@ class ResizeCropImagenet(Transform):
         name = "ResizeCropImagenet"
         for field in ("height", "width", "resize_side"):
             check_count(f"{name}: {field}", getattr(self, field))
+        check_area(name, self.height, self.width)
         if max(self.height, self.width) > self.resize_side:
             raise InputError(
                 f"transform {name}: cannot crop {self.height}x{self.width} "
@@ -83,6 +87,7 @@ class ResizeCropImagenet(Transform):
         scale = self.resize_side / min(pixels.shape[0], pixels.shape[1])
         # Swapped, see above.
         width, height = int(pixels.shape[0] * scale), int(pixels.shape[1] * scale)
+        check_resized("ResizeCropImagenet", size_of(pixels), (height, width))
         resized = opencv_resized(pixels, width, height, "bilinear")
         cropped = as_array(center_cropped(resized, self.height, self.width, "ResizeCropImagenet"))
         unit = np.divide(cropped, np.float32(255), dtype=np.float32, casting="unsafe")
@@ -118,6 +123,7 @@ class BilinearImagenet(Transform):
         name = "BilinearImagenet"
         check_count(f"{name}: height", self.height)
         check_count(f"{name}: width", self.width)
+        check_area(name, self.height, self.width)
         if not 0 < check_number(f"{name}: central_fraction", self.central_fraction) <= 1:
             raise InputError(f"transform {name}: central_fraction: {self.central_fraction} is not in (0, 1]")
         if check_number(f"{name}: scale", self.scale) == 0:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.listing import read_lines
+from calibration.textfile import read_lines
 from quantize.acquire.matlab import MatlabError, Value, read_structs
 from quantize.errors import InputError
 from quantize.labels import Label, read_labels

@@ -5,10 +5,10 @@ Nothing heavy is imported here: `--help` reads this table and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from quantize.cli.values import gigabytes, one_of, path, seconds, text, whole_number
+from quantize.cli.flag import ACCURACY, BENCHMARK, COMMANDS, EVALUATE, PERFORMANCE, TUNE, Flag
+from quantize.cli.flag import number_flag as _number
+from quantize.cli.image_flags import IMAGE_FLAGS
+from quantize.cli.values import gigabytes, one_of, path, seconds, text
 
 __all__ = [
     "ACCURACY",
@@ -21,14 +21,7 @@ __all__ = [
     "Flag",
 ]
 
-TUNE, EVALUATE, BENCHMARK = "tune", "evaluate", "benchmark"
-COMMANDS = (TUNE, EVALUATE, BENCHMARK)
-
-# What the benchmark measures; of accuracy, it is `evaluate` by another name.
-PERFORMANCE, ACCURACY = "performance", "accuracy"
-
 _FILES = "files"
-_IMAGES = "images"
 _REFINEMENT = "refinement of the integer model"
 _ACCURACY = "accuracy that may be lost"
 _SEARCH = "search"
@@ -37,35 +30,6 @@ _RUN = "run"
 _CACHE = "cache of decoded images"
 
 _LAYOUT = "evaluation.performance.configs"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag.
-
-    Attributes:
-        name: as it is written, without the leading dashes.
-        group: the heading it is listed under.
-        help: what it does, and its default.
-        commands: which commands have it.
-        parse: text → value; None for a switch, which takes no value.
-        metavar: what stands for the value in the help.
-        field: the dotted configuration field it sets, None where it takes more than that.
-        other_names: further names, with their dashes.
-    """
-
-    name: str
-    group: str
-    help: str
-    commands: tuple[str, ...] = (TUNE,)
-    parse: Callable[[str], object] | None = None
-    metavar: str | None = None
-    field: str | None = None
-    other_names: tuple[str, ...] = ()
-
-
-def _number(name: str, group: str, help: str, commands: tuple[str, ...], field: str | None) -> Flag:
-    return Flag(name, group, help, commands, whole_number, "N", field)
 
 
 _FILE_FLAGS = (
@@ -128,41 +92,6 @@ _REPORT_FLAGS = (
         group=_REPORT,
         help="measure what every operator costs, for the report (default: where it takes under 2 seconds)",
     ),
-)
-
-_IMAGE_FLAGS = (
-    Flag(
-        name="dataset_location",
-        group=_IMAGES,
-        help="folder of the images, instead of all data paths of the configuration",
-        commands=COMMANDS,
-        parse=path,
-        metavar="DIR",
-        other_names=("--data_path",),
-    ),
-    Flag("label_path", _IMAGES, "image list with lines `name label`", COMMANDS, path, "FILE"),
-    _number(
-        name="calibration_samples",
-        group=_IMAGES,
-        help="images to learn scales from (default: 100)",
-        commands=COMMANDS,
-        field="quantization.calibration.sampling_size",
-    ),
-    _number(
-        name="eval_samples",
-        group=_IMAGES,
-        help="images to measure accuracy on (default: all that calibration leaves)",
-        commands=COMMANDS,
-        field="evaluation.accuracy.sampling_size",
-    ),
-    Flag(
-        name="allow_overlap",
-        group=_IMAGES,
-        help="measure accuracy on calibration images too; the report warns of it",
-        commands=COMMANDS,
-        field="quantization.calibration.allow_overlap",
-    ),
-    _number("batch_size", _IMAGES, "images per inference, 4 when judging (default: 1)", COMMANDS, None),
 )
 
 _REFINE_FLAGS = (
@@ -336,7 +265,7 @@ _RUN_FLAGS = (
 FLAGS: tuple[Flag, ...] = (
     *_FILE_FLAGS,
     *_REPORT_FLAGS,
-    *_IMAGE_FLAGS,
+    *IMAGE_FLAGS,
     *_REFINE_FLAGS,
     *_ACCURACY_FLAGS,
     *_SEARCH_FLAGS,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
@@ -34,6 +36,8 @@ Verbosity = Literal["quiet", "normal", "verbose"]
 _USAGE, _INTERNAL, _INTERRUPTED = 2, 3, 130
 # What a shell reports for a program that a signal ended: 128 + its number.
 _SIGNAL_BASE = 128
+# A message is read on a screen; names and values in it are shortened before, and this is for what was missed.
+_LONGEST_MESSAGE = 2000
 # What a shell reports for a program that its reader left: 128 + SIGPIPE.
 _READER_GONE = 141
 
@@ -78,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     verbose = bool({"--verbose", "-v"} & set(arguments))
     try:
+        _prepare_output()
         with _orderly_end():
             code = _run(arguments)
         sys.stdout.flush()
@@ -108,7 +113,22 @@ def _report(message: str, code: int, verbose: bool) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    """Its message, with nothing in it that a terminal would obey; names of files may be part of it."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    safe = printable(text[:_LONGEST_MESSAGE])
+    return safe if len(text) <= _LONGEST_MESSAGE else f"{safe}…"
+
+
+def _prepare_output() -> None:
+    """Lets names be printed that the terminal has no characters for, and libraries keep their warnings.
+
+    What Pillow has to say of a damaged file is said by our own errors, with the file's name.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _run(arguments: list[str]) -> int:
@@ -213,10 +233,20 @@ def _input_model(arguments: Namespace) -> Path:
     """The model, once it is known that a configuration was given too."""
     model = _required(arguments, "input_model", "the .onnx file to start from")
     _required(arguments, "config", "for example --config=mobilenetv2.yaml")
-    if not model.is_file():
-        problem = "is a folder; give the file in it" if model.is_dir() else "no such file; check the path"
-        raise InputError(f"--input_model {model}: {problem}")
+    try:
+        mode = model.stat().st_mode
+    except OSError as error:
+        raise InputError(f"--input_model {model}: {_why_absent(error)}; check the path") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"--input_model {model}: is a folder; give the file in it")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"--input_model {model}: is no file, but a pipe or a device; give the .onnx file")
     return model
+
+
+def _why_absent(error: OSError) -> str:
+    absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return "no such file" if absent else f"cannot be read: {error.strerror}"
 
 
 def _required(arguments: Namespace, name: str, what: str) -> Path:

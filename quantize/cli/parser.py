@@ -17,9 +17,9 @@ __all__ = ["build", "flag_names", "parse"]
 # What run_benchmark.sh is in 1.x; the command has a name of its own here.
 _OTHER_COMMANDS = {"run_benchmark": BENCHMARK, "run_tuning": TUNE}
 
-# They choose the images that accuracy is measured on; speed is measured on the first ones.
+# They choose the images that accuracy is measured on; speed is measured on the first ones, all of them good.
 _CHOICE_FLAGS = frozenset(
-    {"calibration_samples", "selection_samples", "eval_samples", "allow_overlap", "seed"}
+    {"calibration_samples", "selection_samples", "eval_samples", "allow_overlap", "seed", "on_bad_image"}
 )
 
 # Every command, in the order of the help.

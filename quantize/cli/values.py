@@ -10,11 +10,23 @@ from pathlib import Path
 __all__ = ["OneOf", "gigabytes", "one_of", "path", "seconds", "text", "whole_number"]
 
 
+# What Linux, macOS and Windows let a file be called, in characters of one byte.
+_LONGEST_NAME = 255
+
+
 def path(written: str) -> Path:
     """A path; the shell does not expand `~` behind `--flag=`, so this does."""
-    if not written.strip():
+    if not written.strip() or "\0" in written:
         raise ArgumentTypeError("expected a path, got nothing")
-    return Path(written).expanduser()
+    longest = max(written.split("/"), key=len)
+    if len(longest) > _LONGEST_NAME:
+        raise ArgumentTypeError(
+            f"expected a path, got a name of {len(longest)} characters: {longest[:40]!r}…"
+        )
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:  # `~somebody`, who is not known here
+        return Path(written)
 
 
 def text(written: str) -> str:

@@ -16,9 +16,7 @@ class Cache(Section):
     dir: DataPath | None = Field(
         default=None, description="Its folder. Default: quantize-pipeline in $XDG_CACHE_HOME or ~/.cache."
     )
-    size: float = Field(
-        default=2.0, gt=0, allow_inf_nan=False, description="The most it may take, in GB. Default: 2."
-    )
+    size: float = Field(default=2.0, gt=0, le=1e6, description="The most it may take, in GB. Default: 2.")
     by_content: bool = Field(
         default=False,
         description="Tell images apart by content too, not only by path, size and times. Default: false.",

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from quantize.config.fields import DataPath, FreeMapping, Positive, Section
 from quantize.config.paths import IMAGE_LIST_NAME
 from quantize.config.suggest import did_you_mean
+from quantize.errors import quoted
 
 __all__ = ["ClassFolders", "Dataloader", "Dataset", "LabelPostprocess", "ListedImages"]
 
@@ -26,7 +27,7 @@ def _transforms(given: Any) -> Any:
     """Their names and arguments are for `calibration.transforms` to judge; here they only have to be some."""
     if not isinstance(given, Mapping) or not given:
         raise ValueError(
-            f"expected transforms in the order they apply, such as `Rescale: {{}}`, got {given!r}"
+            f"expected transforms in the order they apply, such as `Rescale: {{}}`, got {quoted(given)}"
         )
     return given
 

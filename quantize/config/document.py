@@ -13,24 +13,15 @@ from typing import Any
 
 import yaml
 
-from quantize.errors import InputError
+from quantize.config.untrusted import check_scalar, limit_events, limit_size, read_text
+from quantize.errors import InputError, quoted
 
 __all__ = ["Document", "read_document"]
 
 Location = tuple[str, ...]
 
-# The longest configuration of the 1.x examples has 9 kB. A megabyte leaves room for long `op_wise` tables.
-_LARGEST_FILE_BYTES = 1_000_000
-
-# Aliases let nine short lines stand for a thousand million values ("billion laughs"): bound what the text
-# expands to.
-_MOST_ALIASES = 100
-_MOST_NODES = 100_000
-
-# The schema itself goes eight levels deep.
-_DEEPEST = 50
-
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+_TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 @dataclass(frozen=True)
@@ -77,21 +68,25 @@ def read_document(path: Path) -> Document:
         InputError: the file cannot be read, is not UTF-8, is not one mapping of text keys, holds a field
             twice, or expands to more than a configuration could need.
     """
-    text = _read_text(path)
+    text = read_text(path)
     lines: dict[Location, int] = {}
     try:
-        _limit_events(text, path)
+        limit_events(text, path)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise InputError(f"{path}: the file is empty; start from a copy of configs/mobilenetv2.yaml")
         if not isinstance(root, yaml.MappingNode):
-            raise InputError(f"{path}: expected fields such as `model:`, got a list or a single value")
-        _limit_size(root, path)
+            raise InputError(
+                f"{path}:{root.start_mark.line + 1}: expected fields such as `model:`, got a list or a "
+                "single value"
+            )
+        limit_size(root, path)
         _check_fields(root, (), lines, path)
         content = yaml.SafeLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
-        raise InputError(f"{path}{line}: not valid YAML: {error.problem or error.context}") from error
+        problem = " ".join(str(error.problem or error.context).split())
+        raise InputError(f"{path}{line}: not valid YAML: {problem}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
@@ -105,68 +100,10 @@ def _unshared(value: Any) -> Any:
     return [_unshared(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; give the YAML file itself")
-        size_bytes = path.stat().st_size
-        if size_bytes > _LARGEST_FILE_BYTES:
-            raise InputError(
-                f"{path}: {size_bytes} bytes is too large for a configuration; is it the right file?"
-            )
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; give the path of a YAML configuration") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _limit_events(text: str, path: Path) -> None:
-    """Stop at the first sign of a text that is made to cost time: PyYAML needs seconds for 5000 brackets."""
-    aliases = depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        aliases += isinstance(event, yaml.AliasEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if aliases > _MOST_ALIASES:
-            raise InputError(f"{path}: more than {_MOST_ALIASES} aliases (`*name`); write the values out")
-        if depth > _DEEPEST:
-            raise InputError(f"{path}: nested too deeply for a configuration; check brackets and indentation")
-
-
-def _limit_size(root: yaml.Node, path: Path) -> None:
-    """Refuse what contains itself or expands to too much. The work grows with the text, not with that."""
-    sizes: dict[int, int] = {}
-    open_nodes: set[int] = set()
-
-    def size(node: yaml.Node) -> int:
-        key = id(node)
-        if key in open_nodes:
-            raise InputError(
-                f"{path}:{node.start_mark.line + 1}: an anchor (`&name`) contains itself; write it out"
-            )
-        if key not in sizes:
-            open_nodes.add(key)
-            sizes[key] = 1 + sum(size(child) for child in _children(node))
-            open_nodes.remove(key)
-        return sizes[key]
-
-    total = size(root)
-    if total > _MOST_NODES:
-        raise InputError(
-            f"{path}: expands to {total} values; at most {_MOST_NODES} are accepted: use fewer aliases"
-        )
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
-
-
 def _check_fields(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
-    """Record the line of every field below `node`; refuse keys that are not text, and repeated ones."""
+    """Records the line of every field below `node`; refuses strange or repeated keys, and strange values."""
+    field = ".".join(location)
+    check_scalar(node, f"{path}:{node.start_mark.line + 1}: {field}{': ' if field else ''}")
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             inside = (*location, str(index))
@@ -176,19 +113,41 @@ def _check_fields(node: yaml.Node, location: Location, lines: dict[Location, int
         return
     first_lines: dict[str, int] = {}
     for key, value in node.value:
-        line = key.start_mark.line + 1
         if key.tag == _MERGE_TAG:
             continue
-        if key.tag != "tag:yaml.org,2002:str":
-            written = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
-            raise InputError(f"{path}:{line}: field names are text, got {written!r}; put quotes around it")
-        if key.value in first_lines:
-            dotted = ".".join((*location, key.value))
+        line = key.start_mark.line + 1
+        name = _name(key, f"{path}:{line}")
+        if name in first_lines:
             raise InputError(
-                f"{path}:{line}: {dotted} is given twice, "
-                f"the first time in line {first_lines[key.value]}; keep one"
+                f"{path}:{line}: {_dotted(location, name)} is given twice, "
+                f"the first time in line {first_lines[name]}; keep one"
             )
-        first_lines[key.value] = line
-        inside = (*location, key.value)
+        first_lines[name] = line
+        inside = (*location, name)
         lines[inside] = line
         _check_fields(value, inside, lines, path)
+    for key, value in node.value:
+        if key.tag == _MERGE_TAG:
+            _check_merged(value, location, lines, path)
+
+
+def _check_merged(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path) -> None:
+    """The same for the fields that `<<` brings in: each has the line that it is written in."""
+    sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    for source in sources:
+        found: dict[Location, int] = {location: source.start_mark.line + 1}
+        _check_fields(source, location, found, path)
+        for inside, line in found.items():
+            lines.setdefault(inside, line)
+
+
+def _name(key: yaml.Node, where: str) -> str:
+    if key.tag != _TEXT_TAG:
+        written = key.value if isinstance(key, yaml.ScalarNode) else "a list or fields"
+        raise InputError(f"{where}: field names are text, got {quoted(written)}; put quotes around it")
+    name: str = key.value
+    return name
+
+
+def _dotted(location: Location, name: str) -> str:
+    return ".".join((*location, quoted(name)[1:-1] if len(name) > 100 else name))

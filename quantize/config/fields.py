@@ -27,9 +27,11 @@ from pydantic_core import PydanticCustomError
 
 from quantize.config.paths import resolve_path
 from quantize.config.suggest import did_you_mean
+from quantize.errors import quoted
 
 __all__ = [
     "UNKNOWN_FIELD",
+    "AtOnce",
     "DataPath",
     "Fraction",
     "FreeMapping",
@@ -54,14 +56,18 @@ class Section(BaseModel):
     A field without a value (`configs:` and nothing behind it) counts as not given, as in 1.x.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _only_known_fields(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
-            raise ValueError(f"expected fields ({', '.join(cls.model_fields)}), got {given!r}")
+            raise ValueError(f"expected fields ({', '.join(cls.model_fields)}), got {quoted(given)}")
         for name in given:
+            if not isinstance(name, str):
+                raise ValueError(f"field names are text, got {quoted(name)}")
             if name not in cls.model_fields:
                 raise PydanticCustomError(
                     UNKNOWN_FIELD, "unknown field; {help}", {"field": name, "help": cls._help_with(name)}
@@ -90,7 +96,7 @@ def _fraction(given: Any) -> float:
             f'; for {value:g} per cent write {value / 100:g} or "{value:g}%"' if 1.0 <= value < 100.0 else ""
         )
         raise ValueError(
-            f'expected a fraction from 0 up to but not 1, such as 0.01 or "1%", got {given!r}{cure}'
+            f'expected a fraction from 0 up to but not 1, such as 0.01 or "1%", got {quoted(given)}{cure}'
         )
     return value
 
@@ -104,20 +110,25 @@ def _sizes(given: Any) -> tuple[int, ...]:
         parts = [given]
     sizes = [int(part) if isinstance(part, str) and part.isdecimal() else part for part in parts]
     if not sizes or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
-        raise ValueError(f"expected a number of images from 1, got {given!r}")
+        raise ValueError(f"expected a number of images from 1, got {quoted(given)}")
     return tuple(sizes)
 
 
 def _path(given: Any, info: ValidationInfo) -> Path:
     if not isinstance(given, str | Path):
-        raise ValueError(f"expected a path, got {given!r}")
+        raise ValueError(f"expected a path, got {quoted(given)}")
     folder: Path | None = (info.context or {}).get("folder")
     return resolve_path(given, folder or Path.cwd())
 
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"field names are text, got {quoted(key)}")
         return MappingProxyType({key: _frozen(inner) for key, inner in value.items()})
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
     return tuple(_frozen(inner) for inner in value) if isinstance(value, list | tuple) else value
 
 
@@ -136,6 +147,9 @@ def plain(value: Any) -> Any:
 
 
 Positive = Annotated[int, Field(ge=1)]
+# The largest servers have some hundred cores; every one asked for becomes a thread or a process.
+MOST_AT_ONCE = 1024
+AtOnce = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 NonNegative = Annotated[int, Field(ge=0)]
 # A day has 86,400 s: anything finite is accepted.
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]

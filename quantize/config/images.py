@@ -59,6 +59,8 @@ def source(settings: Settings, document: Document, task: str) -> DataSource:
         exif_orientation=images.exif_orientation,
         transform={**transforms[0], **_label_shift(settings)},
         batch_size=loaders[task].batch_size,
+        follow_links=settings.images.follow_links,
+        skip_bad=settings.images.on_bad_image == "skip",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from quantize.config.config import Config
 from quantize.config.document import read_document
 from quantize.config.suggest import did_you_mean
-from quantize.errors import InputError
+from quantize.errors import InputError, quoted
 
 __all__ = ["SHIPPED_FOLDER", "find_config", "load_config"]
 
@@ -16,6 +16,8 @@ __all__ = ["SHIPPED_FOLDER", "find_config", "load_config"]
 SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
 _SUFFIXES = (".yaml", ".yml")
+
+_LONGEST_SHOWN = 200
 
 
 def find_config(name: str | Path) -> Path:
@@ -41,12 +43,28 @@ def find_config(name: str | Path) -> Path:
             *(SHIPPED_FOLDER / f"{written}{suffix}" for suffix in _SUFFIXES),
         ]
     for candidate in candidates:
-        if str(name).strip() and candidate.exists():
+        if str(name).strip() and _is_there(candidate):
             return candidate
     shipped = sorted(path.name for path in SHIPPED_FOLDER.glob("*.yaml"))
     raise InputError(
-        f"{name}: no such configuration, here or in configs/; {did_you_mean(written.name, shipped)}"
+        f"{_shown(name)}: no such configuration, here or in configs/; {did_you_mean(written.name, shipped)}"
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a name means something; what may not be looked at is there, and says so when it is read."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # also names that are too long or hold a NUL
+        return False
+    return True
+
+
+def _shown(name: str | Path) -> str:
+    text = str(name)
+    return text if len(text) <= _LONGEST_SHOWN else quoted(text)
 
 
 def load_config(path: str | Path) -> Config:

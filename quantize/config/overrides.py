@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quantize.config.paths import IMAGE_LIST_NAME, is_placeholder, looks_like_class_folders
-from quantize.errors import InputError
+from quantize.errors import InputError, quoted
 
 __all__ = ["DATALOADERS", "apply", "point_at"]
 
@@ -34,7 +34,9 @@ def apply(content: dict[str, Any], overrides: Mapping[str, object]) -> None:
             if section.get(part) is None:
                 section[part] = {}
             if not isinstance(section[part], dict):
-                raise InputError(f"{'.'.join(sections[:depth])}: expected fields, got {section[part]!r}")
+                raise InputError(
+                    f"{'.'.join(sections[:depth])}: expected fields, got {quoted(section[part])}"
+                )
             section = section[part]
         section[name] = value  # None counts as not given
 

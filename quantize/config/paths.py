@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from quantize.errors import quoted
+
 __all__ = ["is_placeholder", "looks_like_class_folders", "resolve_path"]
 
 # `/path/to/calibration/dataset` in the published configurations, `<DIR>` in ours, and what else people write.
@@ -39,13 +41,15 @@ def resolve_path(written: str | Path, folder: Path) -> Path:
     if isinstance(written, Path):
         return Path(os.path.abspath(written))
     if not written.strip() or "\0" in written:
-        raise ValueError(f"expected a path, got {written!r}")
+        raise ValueError(f"expected a path, got {quoted(written)}")
     expanded = os.path.expandvars(os.path.expanduser(written))
     unset = _UNSET_VARIABLE.search(written)
     while unset and (unset[1] or unset[2]) in os.environ:
         unset = _UNSET_VARIABLE.search(written, unset.end())
     if unset:
-        raise ValueError(f"environment variable {unset[1] or unset[2]} is not set, in {written!r}; set it")
+        raise ValueError(
+            f"environment variable {unset[1] or unset[2]} is not set, in {quoted(written)}; set it"
+        )
     if is_placeholder(expanded) and not (folder / expanded).exists():
         return Path(expanded)
     return Path(os.path.abspath(folder / expanded))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,12 @@ from pydantic import ValidationError
 
 from quantize.config.document import Document
 from quantize.config.fields import UNKNOWN_FIELD
-from quantize.errors import InputError
+from quantize.errors import InputError, quoted
 
 __all__ = ["input_error"]
 
-# A value is quoted to be recognised, not to be read in full.
-_QUOTED_CHARACTERS = 80
+# Of each part of a field's name, which may be anything that somebody wrote.
+_NAME_CHARACTERS = 80
 
 _EXPECTED = {
     "bool_type": "expected true or false",
@@ -40,12 +41,12 @@ def input_error(error: ValidationError, document: Document, flags: Mapping[str, 
     location = tuple(str(part) for part in first["loc"])
     if first["type"] == UNKNOWN_FIELD:
         location = (*location, str(first["ctx"]["field"]))
-    dotted = ".".join(location)
+    dotted = ".".join(map(_short, location))
     flag = _flag_of(dotted, flags)
     where = flag if flag else f"{document.where(location)}: {dotted}".rstrip(": ")
     others = len(findings) - 1
     more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    return InputError(" ".join(f"{where}: {_explain(first)}{more}".split()))
+    return InputError(" ".join(f"{where}: {_explain(first)}{_hint(first)}{more}".split()))
 
 
 def _flag_of(dotted: str, flags: Mapping[str, str]) -> str | None:
@@ -57,7 +58,7 @@ def _flag_of(dotted: str, flags: Mapping[str, str]) -> str | None:
 
 
 def _explain(finding: Any) -> str:
-    kind, context, given = finding["type"], finding.get("ctx", {}), _quoted(finding["input"])
+    kind, context, given = finding["type"], finding.get("ctx", {}), quoted(finding["input"])
     if kind == "missing":
         return "is missing; add it"
     if kind == "value_error":
@@ -66,12 +67,27 @@ def _explain(finding: Any) -> str:
         return f"{_EXPECTED[kind]}, got {given}"
     if kind == "literal_error":
         return f"expected {context['expected']}, got {given}"
-    bounds = {"greater_than_equal": "at least {ge:g}", "less_than": "less than {lt:.12g}"}
+    bounds = {
+        "greater_than_equal": "at least {ge:g}",
+        "greater_than": "more than {gt:g}",
+        "less_than": "less than {lt:.12g}",
+        "less_than_equal": "at most {le:.12g}",
+    }
     if kind in bounds:
         return f"expected {bounds[kind].format(**context)}, got {given}"
     return str(finding["msg"])
 
 
-def _quoted(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _QUOTED_CHARACTERS else f"{text[:_QUOTED_CHARACTERS]}…"
+def _hint(finding: Any) -> str:
+    """What to say about values that YAML 1.1 reads as another type than the one that was meant."""
+    given = finding["input"]
+    if isinstance(given, bool) and finding["type"] != "bool_type":
+        return " (YAML reads yes, no, on and off as true and false; put quotes around text)"
+    if finding["type"] in ("float_type", "int_type") and isinstance(given, str):
+        with contextlib.suppress(ValueError):
+            return f" (that is text to YAML; write {float(given)!r} without quotes)"
+    return ""
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}…"

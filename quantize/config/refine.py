@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from quantize.config.fields import NonNegative, Section
 from quantize.config.suggest import did_you_mean
+from quantize.errors import quoted
 
 __all__ = ["Refine"]
 
@@ -45,5 +46,5 @@ class Refine(Section):
     @classmethod
     def _known_rule(cls, given: Any) -> Any:
         if given not in RULES:
-            raise ValueError(f"{given!r} is no rule; {did_you_mean(given, RULES)}")
+            raise ValueError(f"{quoted(given)} is no rule; {did_you_mean(given, RULES)}")
         return given

@@ -7,10 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from quantize.config.cache import Cache
-from quantize.config.fields import Positive, Section
+from quantize.config.fields import AtOnce, Section
+from quantize.config.image_files import ImageFiles
 from quantize.config.refine import Refine
 from quantize.config.sections import Evaluation, Model, Quantization
 from quantize.config.tuning import Tuning
+from quantize.errors import quoted
 
 __all__ = ["Settings"]
 
@@ -25,10 +27,11 @@ class Settings(Section):
     evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
     refine: Refine = Field(default_factory=Refine, description="How it is improved (ours). Default: full.")
     tuning: Tuning = Field(default_factory=Tuning, description="How the search goes.")
-    threads: Positive | None = Field(
+    threads: AtOnce | None = Field(
         default=None,
         description="Threads for everything but the benchmark (ours). Default: all available cores.",
     )
+    images: ImageFiles = Field(default_factory=ImageFiles, description="How far files are trusted (ours).")
     cache: Cache = Field(default_factory=Cache, description="What is kept between runs (ours).")
     device: Literal["cpu"] = Field(default="cpu", description="Only cpu exists here. Default: cpu.")
     version: Any = Field(default=None, description="1.x: version of the schema, 1.0.")
@@ -46,12 +49,14 @@ class Settings(Section):
     @classmethod
     def _cpu_only(cls, given: Any) -> Any:
         if given != "cpu":
-            raise ValueError(f"{given!r} is not supported, the int8 kernels used here are the CPU's; use cpu")
+            raise ValueError(
+                f"{quoted(given)} is not supported, the int8 kernels used here are the CPU's; use cpu"
+            )
         return given
 
     @field_validator("version")
     @classmethod
     def _schema_version(cls, given: Any) -> Any:
         if str(given) not in _VERSIONS:
-            raise ValueError(f"{given!r} is another schema than this one; write 1.0, or remove it")
+            raise ValueError(f"{quoted(given)} is another schema than this one; write 1.0, or remove it")
         return given

@@ -5,15 +5,16 @@ A field whose description says "not acted on" is listed in `quantize.config.unus
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from quantize.config.data import Dataloader, LabelPostprocess
-from quantize.config.fields import FreeMapping, NonNegative, Positive, Section, SizeList, no_settings
+from quantize.config.fields import AtOnce, FreeMapping, NonNegative, Positive, Section, SizeList, no_settings
+from quantize.config.patterns import check_pattern
 from quantize.config.suggest import did_you_mean
+from quantize.errors import quoted
 from quantize.target import TARGETS, TargetName
 
 __all__ = ["Accuracy", "Calibration", "Evaluation", "Model", "Performance", "Quantization"]
@@ -45,13 +46,13 @@ class Model(Section):
     def _known_framework(cls, given: Any) -> Any:
         if given in ("onnxrt_integerops", "onnxrt_integer"):
             raise ValueError(
-                f"{given!r} is dynamic quantization, which has no calibrated scales for convolutions; "
+                f"{quoted(given)} is dynamic quantization, which has no calibrated scales for convolutions; "
                 "use onnxrt_qlinearops or onnxrt_qdq"
             )
         if given == "onnxrt_qdqops":  # how part of the 1.x documentation spells it
             return "onnxrt_qdq"
         if given not in _FRAMEWORKS:
-            raise ValueError(f"{given!r} is not supported; {did_you_mean(str(given), _FRAMEWORKS)}")
+            raise ValueError(f"{quoted(given)} is not supported; {did_you_mean(str(given), _FRAMEWORKS)}")
         return given
 
 
@@ -106,16 +107,16 @@ class Quantization(Section):
     @classmethod
     def _static_only(cls, given: Any) -> Any:
         if given in _OTHER_APPROACHES:
-            raise ValueError(f"{given!r} is not what this pipeline does; use {_STATIC}")
+            raise ValueError(f"{quoted(given)} is not what this pipeline does; use {_STATIC}")
         if given != _STATIC:
-            raise ValueError(f"{given!r} is not supported; {did_you_mean(str(given), (_STATIC,))}")
+            raise ValueError(f"{quoted(given)} is not supported; {did_you_mean(str(given), (_STATIC,))}")
         return given
 
     @field_validator("target", mode="before")
     @classmethod
     def _known_target(cls, given: Any) -> Any:
         if given not in tuple(TARGETS):
-            raise ValueError(f"{given!r} is no target; {did_you_mean(str(given), tuple(TARGETS))}")
+            raise ValueError(f"{quoted(given)} is no target; {did_you_mean(str(given), tuple(TARGETS))}")
         return given
 
     @model_validator(mode="after")
@@ -134,7 +135,7 @@ class Quantization(Section):
     def _parts(cls, given: Any) -> Any:
         for part, choice in given.items():
             if choice is not None and not isinstance(choice, Mapping):
-                raise ValueError(f"{part}: expected fields such as `algorithm: minmax`, got {choice!r}")
+                raise ValueError(f"{part}: expected fields such as `algorithm: minmax`, got {quoted(choice)}")
         return given
 
     @field_validator("op_wise", "optype_wise")
@@ -142,34 +143,31 @@ class Quantization(Section):
     def _patterns(cls, given: Any) -> Any:
         for pattern, settings in given.items():
             if not isinstance(settings, Mapping):
-                raise ValueError(f"{pattern}: expected fields (activation, weight), got {settings!r}")
+                raise ValueError(f"{pattern}: expected fields (activation, weight), got {quoted(settings)}")
             for part, choice in settings.items():
                 if part not in ("activation", "weight"):
-                    raise ValueError(f"{pattern}: {part!r} {did_you_mean(part, ('activation', 'weight'))}")
+                    raise ValueError(
+                        f"{pattern}: {quoted(part)} {did_you_mean(part, ('activation', 'weight'))}"
+                    )
                 if choice is not None and not isinstance(choice, Mapping):
                     raise ValueError(
-                        f"{pattern}.{part}: expected fields such as `dtype: ['fp32']`, got {choice!r}"
+                        f"{pattern}.{part}: expected fields such as `dtype: ['fp32']`, got {quoted(choice)}"
                     )
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is not a valid pattern: {error}") from error
+            check_pattern(pattern)
         return given
 
 
 class Instances(Section):
     """How a measurement is laid out over the processor."""
 
-    cores_per_instance: Positive | None = Field(
+    cores_per_instance: AtOnce | None = Field(
         default=None, description="Cores for each instance. Default: all available ones, shared out."
     )
-    num_of_instance: Positive = Field(
-        default=1, description="Processes that run at the same time. Default: 1."
-    )
-    intra_num_of_threads: Positive | None = Field(
+    num_of_instance: AtOnce = Field(default=1, description="Processes that run at the same time. Default: 1.")
+    intra_num_of_threads: AtOnce | None = Field(
         default=None, description="Threads inside an operator. Default: cores_per_instance."
     )
-    inter_num_of_threads: Positive | None = Field(default=None, description="1.x: not acted on.")
+    inter_num_of_threads: AtOnce | None = Field(default=None, description="1.x: not acted on.")
     kmp_blocktime: NonNegative | None = Field(default=None, description="1.x: OpenMP; not acted on.")
     kmp_affinity: str | None = Field(default=None, description="1.x: OpenMP; not acted on.")
 
@@ -184,7 +182,7 @@ class Metric(Section):
     @classmethod
     def _no_switch(cls, given: Any) -> Any:
         if isinstance(given, bool):  # true equals 1, so the comparison below would let it pass
-            raise ValueError(f"expected 1 or 5, got {given!r}")
+            raise ValueError(f"expected 1 or 5, got {quoted(given)}")
         return given
 
     @model_validator(mode="after")

@@ -22,6 +22,8 @@ class DataSource:
         exif_orientation: whether photographs are turned upright.
         transform: transform name → arguments, in the order they apply.
         batch_size: images per batch, at least 1.
+        follow_links: whether symbolic links may lead out of the folder.
+        skip_bad: whether images that cannot be used are left out.
     """
 
     kind: Literal["ImagenetRaw", "ImageFolder"]
@@ -31,3 +33,5 @@ class DataSource:
     exif_orientation: bool
     transform: Mapping[str, Any]
     batch_size: int
+    follow_links: bool = False
+    skip_bad: bool = False

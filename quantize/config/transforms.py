@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from quantize.config.document import Document
-from quantize.errors import InputError
+from quantize.errors import InputError, quoted
 
 __all__ = ["check_transforms"]
 
@@ -30,8 +31,19 @@ def check_transforms(dotted: str, transform: Mapping[str, Any], document: Docume
         try:
             build_pipeline({name: arguments})
         except InputError as error:
-            raise InputError(f"{document.where((*location, name))}: {dotted}: {error}") from error
+            parameter = _parameter_at_fault(str(error), arguments)
+            where = document.where((*location, name, *parameter))
+            field = ".".join((dotted, quoted(name)[1:-1], *parameter))
+            raise InputError(f"{where}: {field}: {error}") from error
     try:
         build_pipeline(transform)
     except InputError as error:
         raise InputError(f"{document.where(location)}: {dotted}: {error}") from error
+
+
+def _parameter_at_fault(message: str, arguments: Any) -> tuple[str, ...]:
+    """The parameter that a message is about, if it is one that was given."""
+    if not isinstance(arguments, Mapping):
+        return ()
+    named = (name for name in arguments if f": {name}: " in message or f"parameter {name!r}" in message)
+    return tuple(str(name) for name in islice(named, 1))

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from quantize.config.fields import DataPath, Fraction, FreeMapping, Positive, Seconds, Section
 from quantize.config.suggest import did_you_mean
+from quantize.errors import quoted
 
 __all__ = ["STRATEGIES", "AccuracyCriterion", "ExitPolicy", "StrategyName", "Tuning"]
 
@@ -51,8 +52,8 @@ class Strategy(Section):
         if given in STRATEGIES:
             return given
         if isinstance(given, str) and given in _REFUSED:
-            raise ValueError(f"{given!r} is not offered: {_REFUSED[given]}")
-        raise ValueError(f"{given!r} is no strategy; {did_you_mean(str(given), STRATEGIES)}")
+            raise ValueError(f"{quoted(given)} is not offered: {_REFUSED[given]}")
+        raise ValueError(f"{quoted(given)} is no strategy; {did_you_mean(str(given), STRATEGIES)}")
 
 
 class AccuracyCriterion(Section):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.regular import read_regular
 from quantize.diagnose.ablation import Effect, OperatorEffect
 from quantize.diagnose.sensitivity import most_harmful_first
 from quantize.errors import InputError
@@ -86,9 +87,10 @@ def read_record(path: Path, flag: str) -> Record:
         InputError: it cannot be read, or is no such record.
     """
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise InputError(f"{flag} {path}: too large to be a record of the command sensitivity")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, limit_bytes=_LIMIT_BYTES, what="a record of the command sensitivity")
+        content = json.loads(text.decode("utf-8"))
+    except InputError as error:
+        raise InputError(f"{flag} {path}: {error}") from None
     except OSError as error:
         raise InputError(f"{flag} {path}: cannot be read: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:

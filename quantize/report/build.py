@@ -23,7 +23,7 @@ from quantize.target import Target
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
@@ -199,6 +199,7 @@ def _images(context: RunContext) -> Json:
         "evaluation": facts(context.evaluation),
         "selection": None if context.selection is None else facts(context.selection),
         "overlap_count": context.overlap_images,
+        "skipped": context.soundness.to_json(),
         "transforms": context.transforms,
     }
 

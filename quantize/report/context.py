@@ -10,6 +10,7 @@ from quantize.criterion import Criterion
 from quantize.diagnose.diagnosis import Diagnosis
 from quantize.operators import FloatOperator
 from quantize.refine.report import RefineReport
+from quantize.soundness import NOT_CHECKED, Soundness
 
 
 class TrialLike(Protocol):
@@ -76,6 +77,8 @@ class RunContext:
     evaluation: ImageSetFacts
     overlap_images: int
     """Images that are in both sets."""
+    soundness: Soundness = NOT_CHECKED
+    """Which images were looked at before the work, and which were left out."""
     trials: Sequence[TrialLike] = ()
     fp32_operators: Sequence[FloatOperator] = ()
     """Operators left in fp32 on purpose, with the reason."""

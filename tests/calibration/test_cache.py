@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from calibration import prepared
 from calibration.cache import default_folder, image_key
 from calibration.dataloader import DataLoader, Scratch
-from calibration.decode import load_image
+from calibration.decode import decoded, load_image
 from calibration.errors import InputError
 from calibration.images import ImageSet
 from calibration.store import Store
@@ -102,13 +103,13 @@ def test_every_path_gives_the_reference_bit_for_bit(images: ImageSet, tmp_path: 
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are decoded from now on."""
     seen: list[str] = []
-    real = load_image
+    real = decoded
 
-    def noting(path: Path, **settings: Any) -> Image.Image:
+    def noting(path: Path, **settings: Any) -> AbstractContextManager[Image.Image]:
         seen.append(path.name)
         return real(path, **settings)
 
-    monkeypatch.setattr(prepared, "load_image", noting)
+    monkeypatch.setattr(prepared, "decoded", noting)
     return seen
 
 
@@ -173,16 +174,15 @@ def test_a_changed_image_is_seen_even_if_its_times_are_set_back(
 def test_an_image_that_changes_while_it_is_decoded_is_not_kept(
     images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = load_image
-
-    def changing(path: Path, **settings: Any) -> Image.Image:
-        found = real(path, **settings)
-        if path.name == images.files[0]:
-            replace_image(path)
-        return found
+    @contextmanager
+    def changing(path: Path, **settings: Any) -> Iterator[Image.Image]:
+        with decoded(path, **settings) as found:
+            if path.name == images.files[0]:
+                replace_image(path)
+            yield found
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "load_image", changing)
+        patch.setattr(prepared, "decoded", changing)
         load_all(images, tmp_path / "cache")
     assert store_in(tmp_path / "cache").usage().counts == {"pixels": 4}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import ExifTags, Image
 
 from calibration import dataloader, prepared
 from calibration.dataloader import DataLoader
+from calibration.decode import decoded
 from calibration.errors import InputError
-from calibration.images import ImageSet, load_image, read_image_list
+from calibration.images import ImageSet, read_image_list
 from calibration.transforms import build_pipeline
 
 PIPELINE = build_pipeline({"Resize": {"size": 4}, "Rescale": None, "Transpose": {"perm": [2, 0, 1]}})
@@ -71,11 +73,11 @@ def test_empty_set_gives_no_batches(images: ImageSet) -> None:
 def test_look_ahead_is_bounded(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
 
-    def counting(path: Path, *, exif_orientation: bool) -> Image.Image:
+    def counting(path: Path, *, exif_orientation: bool) -> AbstractContextManager[Image.Image]:
         started.append(path)
-        return load_image(path, exif_orientation=exif_orientation)
+        return decoded(path, exif_orientation=exif_orientation)
 
-    monkeypatch.setattr(prepared, "load_image", counting)
+    monkeypatch.setattr(prepared, "decoded", counting)
     for taken, _ in enumerate(DataLoader(images, PIPELINE, workers=2, prefetch_images=3), start=1):
         # What is started is what was taken plus at most three, however long the consumer waits.
         assert taken <= len(started) <= taken + 3

@@ -93,7 +93,7 @@ def test_missing_images_are_counted(folder: Path) -> None:
     [
         (b"", "lists no image"),
         (b"\n \n", "lists no image"),
-        (b"\xff\xd8\xff\xe0 1\n", "not a UTF-8 text file"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF 1\n", "not a UTF-8 text file"),
     ],
 )
 def test_bad_list_files(folder: Path, content: bytes, reason: str) -> None:

@@ -120,7 +120,7 @@ def test_resize_shortest_takes_arrays_and_refuses_strips() -> None:
     pixels = noise(30, 20)
     reference = Image.fromarray(pixels).resize((10, 15), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(run(ResizeShortest(10, "bicubic"), pixels), np.asarray(reference))
-    with pytest.raises(InputError, match=r"would make 1536000x256 pixels of 1x6000"):
+    with pytest.raises(InputError, match=r"would make 256x1536000 pixels of 1x6000"):
         ResizeShortest(256)(Image.new("RGB", (1, 6000)), 0)
 
 

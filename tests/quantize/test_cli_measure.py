@@ -74,7 +74,7 @@ def test_measuring_offers_only_what_it_acts_on(command: str) -> None:
     names = {flag.name for flag in FLAGS if command in flag.commands}
     both = {"input_model", "config", "dataset_location", "label_path", "batch_size", "calibration_samples"}
     both |= {"selection_samples", "eval_samples", "seed", "allow_overlap", "threads", "json"}
-    both |= {"quiet", "verbose"}
+    both |= {"quiet", "verbose", "on_bad_image", "follow_links"}
     both |= {"eval_samples", "seed", "allow_overlap", "threads", "quiet", "verbose"}
     both |= {"cache_dir", "cache_size", "cache_by_content", "no_cache"}
     speed = {"mode", "warmup", "iteration", "cores_per_instance", "num_of_instance"}

@@ -269,7 +269,7 @@ def test_line_of_the_field_is_named(tmp_path: Path) -> None:
         "evaluation:\n  accuracy:\n    dataloader:\n      transform:\n        Rescale:\n        Crop: {}\n"
     )
     with pytest.raises(
-        InputError, match=r"^mine\.yaml:6: evaluation\.accuracy\.dataloader\.transform: .*Crop"
+        InputError, match=r"^mine\.yaml:6: evaluation\.accuracy\.dataloader\.transform\.Crop: .*is not known"
     ):
         load_config(path)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantize.data import evaluation_loader, performance_batch
+from quantize.data import evaluation_data, performance_batch
 from quantize.errors import InputError
 from tests.quantize.image_samples import EXTENT, SIGNATURE, TRANSFORM, configured, folders, load
 
@@ -25,7 +25,7 @@ def test_a_fixed_batch_wins_and_is_told_once(many: Path, few: Path) -> None:
     data = load(config, fixed)
     assert data.calibration.batch_size == data.evaluation.batch_size == 4
     assert data.warnings == ("the model takes batches of 4; batch_size 6 is not used",)
-    assert evaluation_loader(config, fixed, progress=False)[1] == data.warnings
+    assert evaluation_data(config, fixed, progress=False).warnings == data.warnings
     batch, warnings = performance_batch(config, fixed)
     assert batch.shape == (4, 3, EXTENT, EXTENT)
     assert warnings == ("the model takes batches of 4; batch_size 3 is not used",)
@@ -91,7 +91,7 @@ def test_images_that_do_not_fit_are_refused(
     config = configured(folders(many), folders(few), transform={**transform, **TRANSFORM})
     for refuses in (
         lambda: load(config, signature),
-        lambda: evaluation_loader(config, signature, progress=False),
+        lambda: evaluation_data(config, signature, progress=False),
         lambda: performance_batch(
             config.with_overrides({"evaluation.performance.dataloader.batch_size": 12}), signature
         ),

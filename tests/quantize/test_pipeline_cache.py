@@ -47,13 +47,13 @@ def tune(digits: DigitsDataset, tmp_path: Path) -> Tune:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    real = prepared.load_image
+    real = prepared.decoded
 
     def noting(path: Path, **settings: Any) -> Any:
         seen.append(str(path))
         return real(path, **settings)
 
-    monkeypatch.setattr(prepared, "load_image", noting)
+    monkeypatch.setattr(prepared, "decoded", noting)
     return seen
 
 
@@ -103,6 +103,7 @@ def test_the_report_says_where_the_time_went(tune: Tune) -> None:
     assert list(stages) == [
         "read and prepare the model",
         "list the images",
+        "check the images",
         "fp32 baseline",
         "measure the ranges",
         "tune",

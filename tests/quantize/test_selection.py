@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from calibration.images import ImageSet
-from quantize.data import Data, evaluation_loader
+from quantize.data import Data, evaluation_data
 from quantize.errors import InputError
 from tests.quantize.image_samples import SIGNATURE, configured, folders, listed, load
 
@@ -89,13 +89,13 @@ def test_evaluating_alone_uses_the_images_of_the_main_job(
         folders(many), folders(many if same else few), allow_overlap=overlapping, eval_samples=6, batch_size=4
     )
     whole = load(config)
-    alone, warnings = evaluation_loader(config, SIGNATURE, progress=False)
-    assert (alone.images.root, alone.images.files) == (
+    alone = evaluation_data(config, SIGNATURE, progress=False)
+    assert (alone.loader.images.root, alone.loader.images.files) == (
         whole.evaluation.images.root,
         whole.evaluation.images.files,
     )
-    assert alone.batch_size == 4
-    assert warnings == whole.warnings
+    assert alone.loader.batch_size == 4
+    assert alone.warnings == whole.warnings
 
 
 # Images that both sides name.
@@ -166,4 +166,4 @@ def test_too_few_images_are_told(many: Path, few: Path) -> None:
     config = configured(folders(many), folders(few), eval_samples=5000)
     expected = ("only 12 evaluation images are there; 5000 were asked for",)
     assert load(config).warnings == expected
-    assert evaluation_loader(config, SIGNATURE, progress=False)[1] == expected
+    assert evaluation_data(config, SIGNATURE, progress=False).warnings == expected

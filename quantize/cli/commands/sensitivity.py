@@ -38,7 +38,17 @@ _EPILOG = """examples:
 _DEFAULT_SAMPLES = 64
 
 # The flags that this command shares with the others, by name.
-_SHARED = frozenset({"config", "dataset_location", "label_path", "calibration_samples", "seed"})
+_SHARED = frozenset(
+    {
+        "config",
+        "dataset_location",
+        "label_path",
+        "calibration_samples",
+        "seed",
+        "on_bad_image",
+        "follow_links",
+    }
+)
 
 _GROUP = "measurement"
 _OWN_FLAGS = (

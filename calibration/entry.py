@@ -49,13 +49,26 @@ def parsed(content: mmap.mmap | bytes, key: bytes, *, trusted: bool = False) -> 
     magic, digest, dtype, axes, *sizes, of_content = _FIELDS.unpack(packed)
     if checksum != zlib.crc32(packed) or magic != _MAGIC or digest != key:
         return None
-    kind = np.dtype(dtype.rstrip(b"\0").decode())
-    shape = tuple(sizes[:axes])
+    kind, shape = _numbers_of(dtype), tuple(sizes[:axes])
     count = math.prod(shape)
-    if len(content) != HEADER_BYTES + count * kind.itemsize:
+    if kind is None or axes > _MAX_AXES or len(content) != HEADER_BYTES + count * kind.itemsize:
         return None
     value = np.frombuffer(content, kind, count, HEADER_BYTES)
-    return value.reshape(shape) if trusted or zlib.crc32(as_bytes(value)) == of_content else None
+    if not trusted and zlib.crc32(as_bytes(value)) != of_content:
+        return None
+    try:
+        return value.reshape(shape)
+    except ValueError:  # an array without elements, of extents that numpy cannot have
+        return None
+
+
+def _numbers_of(dtype: bytes) -> np.dtype[Any] | None:
+    """The dtype of a name; None unless it is of plain numbers, which hold neither pointers nor records."""
+    try:
+        kind = np.dtype(dtype.rstrip(b"\0").decode("ascii"))
+    except (TypeError, ValueError, SyntaxError):  # what numpy says of names that it does not know
+        return None
+    return kind if kind.kind in "fiub" else None
 
 
 def as_bytes(value: Array) -> memoryview:

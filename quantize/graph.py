@@ -95,6 +95,12 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
+def type_name(kind: int) -> str:
+    """How onnx calls an element type; a file may hold any number."""
+    names: dict[int, str] = {value: name for name, value in onnx.TensorProto.DataType.items()}
+    return names.get(kind, f"type {kind}")
+
+
 def unique_name(wanted: str, taken: set[str]) -> str:
     """Returns `wanted`, or `wanted_2`, `wanted_3`, … , and adds what it returns to `taken`."""
     name, count = wanted, 1

@@ -8,6 +8,10 @@ again. A lock, which the system takes back from a killed process, lets one proce
 ever done to a `.venv` that was not made here. Only the standard library is used, and pip's own settings
 (`PIP_*`, its configuration files) are left alone.
 
+What is installed has to have a hash that the lock file of EXTRA names, and has to be a finished build:
+installing one runs none of its code. The project itself is installed from this folder, without asking the
+registry anything.
+
 Exit codes: 0 ready; 1 not ready (`check` only); 2 a folder that is not ours or cannot be written; 3 the
 installation failed; 130 interrupted.
 """
@@ -33,6 +37,9 @@ OWNER = VENV / "made-by-quantize-pipeline"
 STAMP = VENV / "quantize-pipeline.json"
 LOG = VENV / "install.log"
 LOCK = PROJECT / ".venv.lock"
+
+# Name, version and hashes of everything that is installed; the second holds the first.
+PINS = {"run": PROJECT / "requirements.lock", "dev": PROJECT / "requirements-dev.lock"}
 
 # Long enough not to flood a log, short enough to show that a slow download is alive.
 PROGRESS_INTERVAL_S = 5.0
@@ -68,10 +75,8 @@ def interpreter() -> str:
 
 def inputs() -> dict[str, str]:
     """Returns what an installation is made from: it is done again when one of these changes."""
-    digests = {
-        name: hashlib.sha256((PROJECT / name).read_bytes()).hexdigest()
-        for name in ("pyproject.toml", "constraints.txt")
-    }
+    files = (PROJECT / "pyproject.toml", *PINS.values())
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return {"project": str(PROJECT), **digests}
 
 
@@ -154,6 +159,11 @@ def explain(log: str) -> str:
     """Returns why pip failed, in one line, from what it printed."""
     if any(sign in log.lower() for sign in NETWORK_SIGNS):
         return "no connection to the package registry: check the network, or pip's own settings (PIP_*)"
+    if "DO NOT MATCH THE HASHES" in log:
+        return (
+            "a package is not the one that was pinned: its hash differs from the one in the lock file; "
+            "do not use it, and ask whoever runs your registry"
+        )
     errors = [line.strip() for line in log.splitlines() if line.startswith("ERROR:")]
     # The first one names the package; what follows is advice.
     return errors[0].removeprefix("ERROR:").strip() if errors else "pip said no reason"
@@ -194,6 +204,12 @@ def run_pip(*arguments: str) -> None:
         raise SetupError(f"installing failed: {reason} (details: {LOG})", exit_code=3)
 
 
+def install_pins(extra: str) -> None:
+    """Installs what the lock file of `extra` pins, and nothing else; raises as `run_pip`."""
+    # The lock is complete: what else a package may ask for (extras, mostly) needs no resolving.
+    run_pip("--require-hashes", "--only-binary=:all:", "--no-deps", "-r", str(PINS[extra]))
+
+
 def install(extra: str, base: str | None) -> None:
     """Brings `.venv` to what the files of the project say.
 
@@ -210,11 +226,10 @@ def install(extra: str, base: str | None) -> None:
     else:
         make_venv()
         base = interpreter()
-    say("installing the packages of constraints.txt (the first time this takes a minute or two)")
-    pins = ["-c", str(PROJECT / "constraints.txt")]
-    # The pinned build backend first: pip's isolated build would fetch another, unpinned one.
-    run_pip(*pins, "setuptools")
-    run_pip(*pins, "--no-build-isolation", "-e", str(PROJECT) + ("[dev]" if extra == "dev" else ""))
+    say(f"installing the packages of {PINS[extra].name} (the first time this takes a minute or two)")
+    install_pins(extra)
+    # Everything it needs is there by now, the build backend too.
+    run_pip("--no-index", "--no-deps", "--no-build-isolation", "-e", str(PROJECT))
     content = {**inputs(), "base": base, "python": os.path.realpath(PYTHON), "extra": extra}
     temporary = STAMP.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

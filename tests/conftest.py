@@ -40,7 +40,7 @@ def checkout(project_root: Path, tmp_path: Path) -> Path:
     for path in (
         *project_root.glob("run_*.sh"),
         project_root / "pyproject.toml",
-        project_root / "constraints.txt",
+        *project_root.glob("requirements*.lock"),
     ):
         shutil.copy(path, folder / path.name)
     return folder

@@ -62,8 +62,11 @@ def installer(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Installer:
 def test_installs_once_from_the_pins(installer: Installer, checkout: Path) -> None:
     assert installer("check", "run") == 1
     assert installer("install", "run") == 0
-    assert installer.installs[-1][-1] == str(checkout)
-    assert all(arguments[:2] == ("-c", str(checkout / "constraints.txt")) for arguments in installer.installs)
+    packages, project = installer.installs
+    assert packages[-2:] == ("-r", str(checkout / "requirements.lock"))
+    assert {"--require-hashes", "--only-binary=:all:", "--no-deps"} == set(packages[:-2])
+    assert project[-1] == str(checkout)
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= set(project)
     assert installer("check", "run") == 0
     assert installer("install", "run") == 0
     assert installer.installs == []
@@ -75,15 +78,15 @@ def test_development_tools_are_added_in_place_and_stay(installer: Installer, che
     kept.touch()
     assert installer("check", "dev") == 1
     assert installer("install", "dev") == 0
-    assert installer.installs[-1][-1] == f"{checkout}[dev]"
-    (checkout / "constraints.txt").write_text("# newer pins\n", encoding="utf-8")
+    assert installer.installs[0][-1] == str(checkout / "requirements-dev.lock")
+    (checkout / "requirements.lock").write_text("# newer pins\n", encoding="utf-8")
     assert installer("install", "run") == 0
-    assert installer.installs[-1][-1] == f"{checkout}[dev]"
+    assert installer.installs[0][-1] == str(checkout / "requirements-dev.lock")
     assert installer("check", "dev") == 0
     assert kept.exists()
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.lock", "requirements-dev.lock"])
 def test_a_changed_requirement_installs_again(installer: Installer, checkout: Path, name: str) -> None:
     installer("install", "run")
     with (checkout / name).open("a", encoding="utf-8") as handle:
@@ -195,6 +198,10 @@ def test_a_second_process_waits_and_then_uses_what_the_first_made(
         (
             "Collecting x\nERROR: Could not find a version of x==9\nERROR: for help visit\n",
             "Could not find a version of x==9",
+        ),
+        (
+            "Collecting x\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n",
+            "not the one that was pinned",
         ),
         ("killed", "no reason"),
     ],

@@ -7,14 +7,13 @@ told apart is refused.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from calibration.textfile import read_lines
+from quantize.acquire.matlab import MatlabError, Value, read_structs
 from quantize.errors import InputError
 from quantize.labels import Label, read_labels
 
@@ -125,23 +124,35 @@ def _numbered(numbers: Sequence[int], synsets: Sequence[Label], source: str) -> 
 
 def _meta_labels(path: Path, content: bytes) -> list[Label]:
     """The classes of `meta.mat` in the order of their numbers; those that have children are no classes."""
-    import scipy.io
-
     try:
-        table: Any = scipy.io.loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
-        rows = [
-            (int(row["ILSVRC2012_ID"]), str(row["WNID"]), str(row["words"]))
+        table = read_structs(content, "synsets")
+        rows = sorted(
+            (_whole(row["ILSVRC2012_ID"]), _text(row["WNID"]), _text(row["words"]))
             for row in table
-            if int(row["num_children"]) == 0
-        ]
-    except Exception as error:  # scipy answers damaged files with almost any exception
+            if _whole(row["num_children"]) == 0
+        )
+    except KeyError as error:
+        raise InputError(f"--devkit {path}: its {_DEVKIT_META} has no {error}; download it again") from error
+    except MatlabError as error:
         raise InputError(
             f"--devkit {path}: its {_DEVKIT_META} cannot be read ({error}); download it again"
         ) from error
-    rows.sort()
     if [number for number, _, _ in rows] != list(range(1, len(rows) + 1)):
         raise InputError(f"--devkit {path}: its {_DEVKIT_META} does not number the classes from 1")
     return [Label(wnid, words) for _, wnid, words in rows]
+
+
+def _whole(value: Value) -> int:
+    """MATLAB keeps whole numbers as doubles, too."""
+    if not isinstance(value, int | float) or value != value // 1:
+        raise MatlabError(f"{value!r} is no whole number")
+    return int(value)
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, str):
+        raise MatlabError(f"{value!r} is no text")
+    return value
 
 
 def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
@@ -160,11 +171,18 @@ def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     except FileNotFoundError as error:
         raise InputError(f"--devkit {path}: does not exist") from error
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise InputError(f"--devkit {path}: is no readable archive ({error}); download it again") from error
+        raise InputError(
+            f"--devkit {path}: is no readable archive ({one_line(error)}); download it again"
+        ) from error
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(f"--devkit {path}: holds no {missing[0]}; give ILSVRC2012_devkit_t12.tar.gz")
     return found
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of a message: tarfile names every compression that it has tried below it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 def _number(path: Path, line: int, word: str) -> int:

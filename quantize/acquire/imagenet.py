@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantize.acquire.ground_truth import GroundTruth
+from quantize.acquire.ground_truth import GroundTruth, one_line
 from quantize.errors import InputError, PipelineError
 from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
 
@@ -168,7 +168,7 @@ def _entries(archive: Path) -> Iterator[tarfile.TarInfo]:
             yield from tar
     except (tarfile.TarError, EOFError) as error:
         raise InputError(
-            f"--val_tar {archive}: is no readable tar archive ({error}); download it again"
+            f"--val_tar {archive}: is no readable tar archive ({one_line(error)}); download it again"
         ) from error
 
 
@@ -182,7 +182,9 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if match is not None and content is not None:
                     yield match[1], content.read()
     except (tarfile.TarError, EOFError) as error:
-        raise InputError(f"--val_tar {archive}: ends too early ({error}); download it again") from error
+        raise InputError(
+            f"--val_tar {archive}: ends too early ({one_line(error)}); download it again"
+        ) from error
 
 
 def _place(path: Path, content: bytes) -> bool:

@@ -93,6 +93,8 @@ def check_size(tensor: onnx.TensorProto) -> None:
     Raises:
         SizeError: they differ.
     """
+    if tensor.HasField("segment"):
+        raise SizeError(f"{called(tensor)} is a part of a larger one, which nobody can put together")
     if tensor.data_type == onnx.TensorProto.STRING:
         shape = list(tensor.dims)
         if any(extent < 0 for extent in shape) or math.prod(shape) != len(tensor.string_data):

@@ -115,13 +115,13 @@ def _in_report(path: Path, sha256: str) -> Evidence | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--report {path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or brackets without end
         raise InputError(f"--report {path}: is not JSON; give the report.json that tuning wrote") from error
     try:
         for kind, artefact in content["models"]["int8"].items():
             if artefact["sha256"] == sha256:
                 return _evidence(path, content, kind, artefact)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise InputError(
             f"--report {path}: is not a report of this program, or of another version ({error!r}); tune again"
         ) from error

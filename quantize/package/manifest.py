@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from quantize.errors import InputError
-from quantize.graph import GraphIndex, opset_of
+from quantize.graph import GraphIndex, opset_of, type_name
 
 MANIFEST = "ONNX_HUB_MANIFEST.json"
 
@@ -76,7 +76,9 @@ def merged(path: Path, entries: Sequence[Mapping[str, Any]]) -> str:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             keys = [(entry["model"], entry["opset_version"]) for entry in known]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            if not isinstance(known, list) or not all(isinstance(entry, dict) for entry in known):
+                raise TypeError("no list of objects")
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"{path}: is not a manifest of models; move it away") from error
     else:
         keys = []
@@ -96,5 +98,5 @@ def _port(value: onnx.ValueInfoProto) -> dict[str, Any]:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"unk__{position}"
         for position, dim in enumerate(tensor.shape.dim)
     ]
-    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    kind = type_name(tensor.elem_type).lower()
     return {"name": value.name, "shape": shape, "type": f"tensor({kind})"}

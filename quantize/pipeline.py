@@ -128,6 +128,8 @@ def run_tune(
             config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
         )
         inquiry = Inquiry(config, source, data, report or ReportOptions())
+        for warning in inquiry.warnings:
+            stages.warn(warning)
         _announce(stages, source, data)
     baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
     with stages.stage("fp32 baseline"):

@@ -64,6 +64,7 @@ def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
         "head": head,
         "rows": rows,
         "diagnosis": diagnosis,
+        "throughput_conditions": view.throughput_conditions(report),
         "sensitivity": view.ranked_sensitivity(report),
         "fallbacks": [one for one in report["tuning"]["fp32_operators"] if one["fallback"]],
         "never_integer": [one for one in report["tuning"]["fp32_operators"] if not one["fallback"]],

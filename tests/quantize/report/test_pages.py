@@ -127,6 +127,36 @@ def test_every_figure_is_there(tame: dict[str, Any]) -> None:
     assert len(labels) == 7  # declines, size, latency, throughput, sensitivity, signal-to-noise, ranges
 
 
+@pytest.mark.parametrize(
+    ("given", "caption", "head"),
+    [
+        ({}, "One thread, batches of 32 images; the models took turns", "batches of 32"),
+        (
+            {"fixed_batch": 1},
+            "One thread, batches of 1 image, the only size that the model takes; the models took turns",
+            "batches of 1",
+        ),
+    ],
+)
+def test_throughput_says_how_it_was_measured(
+    given: dict[str, Any], caption: str, head: str, make_verification: Any
+) -> None:
+    made = report(make_verification(**given), TAME)
+    page, text = Page(render_html(made, {})), render_markdown(made)
+    assert caption in page.words
+    for row in (f"images per second, {head}", "250", f"speed-up in {head}", "2.08x"):
+        assert row in page.words
+        assert row in text
+    assert caption.partition(";")[0].replace("One", "one") in text
+
+
+def test_throughput_that_was_not_measured(make_verification: Any) -> None:
+    made = report(make_verification(timed_batches=False), TAME)
+    assert made["throughput"] is None
+    assert "images per second" not in Page(render_html(made, {})).words
+    assert "throughput not measured" in render_markdown(made)
+
+
 def test_the_page_asks_nobody_for_anything(hostile: dict[str, Any]) -> None:
     text = render_html(hostile, thumbnails(len(HOSTILE)))
     page = Page(text)

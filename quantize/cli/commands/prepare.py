@@ -100,12 +100,17 @@ def _add_model(what: Subparsers) -> None:
         usage="python -m quantize prepare model SOURCE [flags]",
         description=_MODEL,
         epilog=_MODEL_EPILOG,
+        variables=("https_proxy, no_proxy",),
     )
     parser.add_argument("source", metavar="SOURCE", help="a known name, an address, or a file")
     parser.add_argument(
         "--output", type=path, default=Path(), metavar="OUT", help="a folder, or a name.onnx (default: here)"
     )
-    parser.add_argument("--sha256", metavar="HEX", help="what the content has to be")
+    parser.add_argument(
+        "--sha256",
+        metavar="HEX",
+        help="what the content has to be (default: of a known model, its own; else anything)",
+    )
     add_run_flags(parser)
 
 
@@ -118,8 +123,10 @@ def _add_imagenet(what: Subparsers) -> None:
         description=_IMAGENET,
         epilog=_IMAGENET_EPILOG,
     )
-    parser.add_argument("--val_tar", type=path, required=True, metavar="TAR", help="ILSVRC2012_img_val.tar")
-    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--val_tar", type=path, required=True, metavar="TAR", help="ILSVRC2012_img_val.tar (required)"
+    )
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="where to write (required)")
     labels = parser.add_argument_group("labels")
     labels.add_argument("--devkit", type=path, metavar="KIT", help="ILSVRC2012_devkit_t12.tar.gz")
     labels.add_argument(
@@ -127,7 +134,9 @@ def _add_imagenet(what: Subparsers) -> None:
     )
     labels.add_argument("--synsets", type=path, metavar="FILE", help="classes in the order of these numbers")
     parser.add_argument(
-        "--sha1", metavar="HEX", help="of another archive of the same layout; 'any' trusts it"
+        "--sha1",
+        metavar="HEX",
+        help="of another archive of the same layout; 'any' trusts it (default: the official one's)",
     )
     add_run_flags(parser)
 

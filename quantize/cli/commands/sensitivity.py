@@ -86,7 +86,13 @@ _OWN_FLAGS = (
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command; MODEL may be missing, so that the message can be ours."""
     parser = new_parser(
-        subparsers, _NAME, summary=_SUMMARY, usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG
+        subparsers,
+        _NAME,
+        summary=_SUMMARY,
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        variables=("ORT_DISABLE_TELEMETRY", "NO_COLOR"),
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", type=path, help="the fp32 .onnx file")
     add_flags(parser, [*(flag for flag in FLAGS if flag.name in _SHARED), *_OWN_FLAGS])

@@ -117,7 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
     if samples < 1:
         raise InputError(f"--samples: {samples} is too few; give 1 or more")
     config = configured(arguments)
+    from quantize.report.charts.fonts import use_own_fonts
     from quantize.sensitivity import run_sensitivity
+
+    use_own_fonts()
 
     return run_sensitivity(
         config,

@@ -129,5 +129,6 @@ def test_other_networks_with_dense_equalization(network: str, make_refiner: Make
     least = error_db(case, refiner.refine(operators, rules)[0])
     for name in case.operators:
         left = {other: True for other in operators if other != name}
-        assert error_db(case, refiner.without_rework(left, rules)) > least - 3.0, name
+        # What is left corrects the bias of an operator that is gone; factors left behind would be 20 dB.
+        assert error_db(case, refiner.without_rework(left, rules)) > least - 6.0, name
         assert error_db(case, refiner.alone(name, operators, rules)) > least - 3.0, name

@@ -38,7 +38,7 @@ def _zoo(name: str, sha256: str, size_bytes: int, what: str, *, mirrored: bool =
 # Hash, bytes, opset and title of each: `model_sha`, `model_bytes`, `opset_version` and `model` of its entry
 # in ONNX_HUB_MANIFEST.json of github.com/onnx/models (read at commit 06189933463e). The Git LFS pointers of
 # -7, -12-int8 and -12-qdq in that repository (vision/classification/mobilenet/model) hold the same hashes and
-# sizes; mobilenetv2-12 was also hashed here.
+# sizes.
 KNOWN_FILES = (
     _zoo(
         "mobilenetv2-12",

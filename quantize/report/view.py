@@ -198,8 +198,15 @@ def ranked_sensitivity(report: Json) -> list[tuple[str, float]]:
 
 
 def command_of(report: Json) -> str:
-    """The command that repeats the run, for a shell; empty where it was not started by one."""
-    return shlex.join(report["run"]["command"])
+    """The command that repeats the run, for a shell, a flag a line; empty where it was not started by one."""
+    lines: list[str] = []
+    for word in report["run"]["command"]:
+        quoted = shlex.quote(word)
+        if lines and not word.startswith("--"):
+            lines[-1] += f" {quoted}"
+        else:
+            lines.append(quoted)
+    return " \\\n    ".join(lines)
 
 
 def configuration_of(report: Json) -> str:

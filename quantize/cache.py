@@ -9,6 +9,7 @@ from calibration.cache import default_folder
 from calibration.store import Store, Warn
 from quantize.baseline import KIND as LOGITS
 from quantize.config import Config
+from quantize.report.charts.fonts import forget_fonts
 
 _BYTES_PER_GB = 10**9
 _NAMES = {PIXELS: "decoded images", LOGITS: "batches of fp32 results"}
@@ -32,6 +33,8 @@ def run_cache(action: str, folder: Path | None) -> dict[str, object]:
     store = Store(folder or default_folder(), limit_bytes=0, warn=print)
     if action == "clear":
         freed_bytes = store.clear()
+        if folder is None:  # a folder that was named holds no list of fonts
+            freed_bytes += forget_fonts()
         print(f"{store.folder}: {_megabytes(freed_bytes)} freed")
         return {"folder": str(store.folder), "freed_bytes": freed_bytes}
     usage = store.usage()

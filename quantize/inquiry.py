@@ -38,6 +38,7 @@ class Inquiry:
     Attributes:
         watcher: sees the logits of the verification; None where there will be no pages.
         known_nats: what leaving each operator in fp32 saves, from the file that was given.
+        warnings: what does not fit, and the run goes on with.
 
     Raises:
         InputError: a file is wrong, or of another model.
@@ -46,7 +47,7 @@ class Inquiry:
     def __init__(self, config: Config, source: Source, data: Data, options: ReportOptions) -> None:
         self._config, self._source, self._data, self._options = config, source, data, options
         self._format = config.primary_format
-        self.known_nats = _known(options.sensitivity, source)
+        self.known_nats, self.warnings = _known(options.sensitivity, source, config)
         self._names = class_names(
             data.evaluation,
             source.signature.classes,
@@ -134,9 +135,10 @@ class Inquiry:
         return {final.html: render_html(report, thumbnails), final.markdown: render_markdown(report)}
 
 
-def _known(path: Path | None, source: Source) -> dict[str, float]:
+def _known(path: Path | None, source: Source, config: Config) -> tuple[dict[str, float], tuple[str, ...]]:
+    """What a record of the command `sensitivity` says, and what does not fit this run."""
     if path is None:
-        return {}
+        return {}, ()
     record = read_record(path, "--sensitivity")
     if record.settings.get("model_sha256") != source.sha256:
         raise InputError(
@@ -144,4 +146,10 @@ def _known(path: Path | None, source: Source) -> dict[str, float]:
         )
     if not record.complete:
         raise InputError(f"--sensitivity {path}: is not finished; run `python -m quantize sensitivity` again")
-    return record.saved_nats()
+    if (record.effort == "none") == (config.refine.effort == "none"):
+        return record.saved_nats(), ()
+    measured, run = ("a plain", "a refined") if record.effort == "none" else ("a refined", "a plain")
+    return record.saved_nats(), (
+        f"--sensitivity {path}: was measured on {measured} model, and this run makes {run} one; its order of "
+        f"fallbacks may not fit: measure with --refine={config.refine.effort}",
+    )

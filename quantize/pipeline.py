@@ -128,6 +128,8 @@ def run_tune(
             config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
         )
         inquiry = Inquiry(config, source, data, report or ReportOptions())
+        for warning in inquiry.warnings:
+            stages.warn(warning)
     with stages.stage("check the images"):
         data = check_data(data, config, source.signature)
         inquiry.uses(data)

@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from calibration.progress import track
+from quantize.ablated import Begun, begin
 from quantize.config import Config
 from quantize.data import Data, load_data
-from quantize.diagnose.ablation import Writer, ablate, whole_model
+from quantize.diagnose.ablation import ablate
 from quantize.diagnose.probe import Probe
 from quantize.diagnose.record import Record, read_record, write_record
 from quantize.errors import InputError
-from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
-from quantize.qdq import Plan, write_qdq
-from quantize.ranges import EXTREME_RULES, RangeTable, collect_extremes, collect_histograms
+from quantize.refine import Network
 from quantize.report.environment import package_versions
 from quantize.report.ranking import show_ranking
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity
-from quantize.target import PORTABLE
 
 # Versions that change figures; others do not make a measurement another one.
 _TELLING_PACKAGES = ("numpy", "onnxruntime", "pillow", "opencv-python-headless")
@@ -71,13 +69,14 @@ def run_sensitivity(
         samples,
         threads=config.thread_count,
         probabilities=source.signature.probabilities,
+        config_entries=Network(source.prepared, source.inventory, config.target).session_entries,
     )
     operators = _operators(config, source)
-    settings = _settings(source, data, probe, operators)
+    settings = _settings(config, source, data, probe, operators)
     record = _begun(path, settings, restart, stages)
     if not record.complete:
-        models = _Models(source, data, config.thread_count)
-        record = _measure(record, path, operators, models, probe, progress=stages.shown)
+        begun = begin(config, source, data, stages, operators=operators, probe=probe)
+        record = _measure(record, path, operators, begun, probe=probe, stages=stages)
     chart = _draw(record, path)
     if as_json:
         print(json.dumps(record.to_json(), indent=2, allow_nan=False))
@@ -110,8 +109,12 @@ def _operators(config: Config, source: Source) -> dict[str, str]:
     return found
 
 
-def _settings(source: Source, data: Data, probe: Probe, operators: Mapping[str, str]) -> dict[str, Any]:
+def _settings(
+    config: Config, source: Source, data: Data, probe: Probe, operators: Mapping[str, str]
+) -> dict[str, Any]:
     """What the figures depend on."""
+    refine = config.refine.model_dump(mode="json")
+    judging = None if data.judging is None else data.judging.images.digest()
     return {
         "model": source.path.name,
         "model_sha256": source.sha256,
@@ -121,7 +124,10 @@ def _settings(source: Source, data: Data, probe: Probe, operators: Mapping[str, 
         "transforms": data.calibration.pipeline.to_json(),
         "exif_orientation": data.calibration.exif_orientation,
         "operators": len(operators),
-        "target": PORTABLE.name,
+        "target": config.target.name,
+        # Of a plain model, nothing but that it is one.
+        "refine": {"effort": "none"} if refine["effort"] == "none" else {**refine, "seed": config.seed},
+        "selection_sha256": None if refine["effort"] == "none" else judging,
         "packages": package_versions(_TELLING_PACKAGES),
     }
 
@@ -144,52 +150,21 @@ def _begun(path: Path, settings: Mapping[str, Any], restart: bool, stages: Stage
     return found
 
 
-class _Models:
-    """Makes the models that are compared."""
-
-    def __init__(self, source: Source, data: Data, threads: int) -> None:
-        self._source = source
-        tensors = list(dict.fromkeys(name for one in source.inventory.quantizable for name in one.tensors))
-        extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
-        self._ranges = RangeTable(
-            extremes,
-            lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
-        )
-
-    def writer(self, rule: str) -> Writer:
-        """Writes models whose scales follow a rule."""
-        scales = {tensor: self._ranges.scale(tensor, rule) for tensor in self._ranges.extremes.lows}
-        source = self._source
-
-        def write(operators: Any) -> Any:
-            plan = Plan(dict.fromkeys(operators, True), scales)
-            # The QOperator spelling, because ONNX Runtime has nothing left to decide about it.
-            return to_qoperator(write_qdq(source.prepared, source.inventory, plan, PORTABLE))
-
-        return write
-
-
 def _measure(
-    record: Record,
-    path: Path,
-    operators: Mapping[str, str],
-    models: _Models,
-    probe: Probe,
-    *,
-    progress: bool,
+    record: Record, path: Path, operators: Mapping[str, str], begun: Begun, *, probe: Probe, stages: Stages
 ) -> Record:
     """Measures what is missing; the file holds what is known after every operator."""
-    # The rule that the search would try first: the least divergence of those that need no histograms.
-    trials = {rule: whole_model(list(operators), models.writer(rule), probe) for rule in EXTREME_RULES}
-    rule = min(trials, key=lambda name: trials[name].kl_nats)
+    if record.int8 not in (None, begun.effect):
+        stages.say("the whole model does something else than when this began (another CPU?); beginning again")
+        record = Record(record.settings)
     record = dataclasses.replace(
-        record, rule=rule, fp32_top1_fraction=probe.fp32_counts().top1, int8=trials[rule]
+        record, rule=begun.rule, fp32_top1_fraction=probe.fp32_counts().top1, int8=begun.effect
     )
     known = {one.name: one for one in record.operators}
     missing = len(operators) - len(known)
-    steps = ablate(operators, known, models.writer(rule), probe)
+    steps = ablate(operators, known, begun.models, probe)
     for one in track(
-        steps, description="measuring sensitivity", total=missing, unit="operators", enabled=progress
+        steps, description="measuring sensitivity", total=missing, unit="operators", enabled=stages.shown
     ):
         known[one.name] = one
         record = record.with_operators(known.values(), complete=len(known) == len(operators))

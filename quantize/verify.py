@@ -25,6 +25,7 @@ from quantize.profiler import profile_ms
 from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
 from quantize.target import PORTABLE, Format, Target
+from quantize.throughput import Throughput, interleaved_throughput
 
 Metric = Literal["top1", "top5"]
 FP32 = "fp32"
@@ -106,6 +107,8 @@ class Verification:
     warnings: tuple[str, ...]
     target: Target = PORTABLE
     """The deployment that the artefacts are for."""
+    throughput: Throughput | None = None
+    """Of all files in batches, by `FP32` and format; None where it was not measured."""
 
 
 def accuracy(facts: FileFacts, metric: Metric) -> float:
@@ -190,6 +193,7 @@ def verify(
         latency_images=input_shape(sessions[FP32])[0] or 1,
         warnings=(*_emulated(target), *_warnings(facts, equality, classes)),
         target=target,
+        throughput=interleaved_throughput(sessions, image),
     )
 
 

@@ -29,16 +29,47 @@ class KnownFile:
     what: str
 
 
+def _zoo(name: str, sha256: str, size_bytes: int, what: str, *, mirrored: bool = True) -> KnownFile:
+    """A MobileNetV2 of the zoo; those that the zoo's organization mirrors have a second address."""
+    mirror = (f"{_MIRROR}/{name}/resolve/main/{name}.onnx",) if mirrored else ()
+    return KnownFile(f"{name}.onnx", sha256, size_bytes, (f"{_ZOO}/{name}.onnx", *mirror), what)
+
+
+# Hash, bytes, opset and title of each: `model_sha`, `model_bytes`, `opset_version` and `model` of its entry
+# in ONNX_HUB_MANIFEST.json of github.com/onnx/models (read at commit 06189933463e). The Git LFS pointers of
+# -7, -12-int8 and -12-qdq in that repository (vision/classification/mobilenet/model) hold the same hashes and
+# sizes.
 KNOWN_FILES = (
-    KnownFile(
-        name="mobilenetv2-12.onnx",
-        sha256="c0c3f76d93fa3fd6580652a45618618a220fced18babf65774ed169de0432ad5",
-        size_bytes=13_964_571,
-        urls=(
-            f"{_ZOO}/mobilenetv2-12.onnx",
-            f"{_MIRROR}/mobilenetv2-12/resolve/main/mobilenetv2-12.onnx",
-        ),
-        what="MobileNet v2-1.0-fp32 of the ONNX Model Zoo, opset 12",
+    _zoo(
+        "mobilenetv2-12",
+        "c0c3f76d93fa3fd6580652a45618618a220fced18babf65774ed169de0432ad5",
+        13_964_571,
+        "MobileNet v2-1.0-fp32 of the ONNX Model Zoo, opset 12",
+    ),
+    _zoo(
+        "mobilenetv2-12-int8",
+        "cc028fe6cae7bc11a4ff53cfc9b79c920e8be65ce33a904ec3e2a8f66d77f95f",
+        3_655_033,
+        "MobileNet v2-1.0-int8 of the ONNX Model Zoo, opset 12, already quantized (QOperator)",
+    ),
+    _zoo(
+        "mobilenetv2-12-qdq",
+        "41a36090dafe98f4ad8f9b7fe0b218c56ac3c031e547f0367c30655d2702bffe",
+        3_593_903,
+        "MobileNet v2-1.0-qdq of the ONNX Model Zoo, opset 12, already quantized (QDQ)",
+        mirrored=False,
+    ),
+    _zoo(
+        "mobilenetv2-10",
+        "0e7c0aa4bc74650386fa1d2c84705753de7c2bdb21909ada5c59154bb429e092",
+        13_963_115,
+        "MobileNet v2-1.0 of the ONNX Model Zoo, opset 10",
+    ),
+    _zoo(
+        "mobilenetv2-7",
+        "c1c513582d56afceff8516c73804e484c81c6a830712ab6d682253f4a3cd042f",
+        14_246_826,
+        "MobileNet v2-7 of the ONNX Model Zoo, opset 7, batches of one image",
     ),
 )
 

@@ -150,6 +150,9 @@ def _tune(arguments: Namespace, command: Sequence[str]) -> int:
     config = configured(arguments)
     report = _report_options(arguments)
     from quantize.pipeline import run_tune
+    from quantize.report.charts.fonts import use_own_fonts
+
+    use_own_fonts()
 
     with human_output(arguments.json):
         result = run_tune(
@@ -190,6 +193,9 @@ def _demo(arguments: Namespace, command: Sequence[str]) -> int:
     overrides = demo_overrides(arguments)
     report = _report_options(arguments)
     from quantize.demo import run_demo
+    from quantize.report.charts.fonts import use_own_fonts
+
+    use_own_fonts()
 
     with human_output(arguments.json):
         result = run_demo(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
-from quantize.cli.commands.common import Version, add_flags, help_format
-from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE
+from quantize.cli.commands.common import Version, add_flags, environment, help_format
+from quantize.cli.flags import BENCHMARK, COMMANDS, EVALUATE, FLAGS, PERFORMANCE, TUNE, Flag
 from quantize.errors import InputError
 
 __all__ = ["build", "flag_names", "parse"]
@@ -27,6 +28,12 @@ _ALL = (*COMMANDS, *ADDED)
 
 # They say what is kept of the images that accuracy is measured on; the few for speed are not worth it.
 _CACHE_FLAGS = frozenset({"cache_dir", "cache_size", "cache_by_content", "no_cache"})
+
+
+_ENVIRONMENT = environment("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "NO_COLOR", "PYTHON")
+
+# Headings of flags that choose images, where nothing is refined or searched.
+_MEASURING_GROUPS = {"selection_samples": "images", "seed": "images"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -153,12 +160,19 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known)
 
 
+def _worded(flag: Flag, command: str) -> Flag:
+    """The flag with the help that it has in a command."""
+    if command == TUNE or flag.name not in texts.MEASURING:
+        return flag
+    return replace(flag, help=texts.MEASURING[flag.name], group=_MEASURING_GROUPS.get(flag.name, flag.group))
+
+
 def build() -> argparse.ArgumentParser:
     """The parser of the whole program."""
     main: argparse.ArgumentParser = _Parser(
         prog="python -m quantize",
         description=texts.DESCRIPTION,
-        epilog=texts.EXIT_CODES[TUNE],
+        epilog="\n\n".join((texts.PROGRAM_EXAMPLES, _ENVIRONMENT, texts.EXIT_CODES[TUNE])),
         formatter_class=help_format,
         allow_abbrev=False,
     )
@@ -170,12 +184,14 @@ def build() -> argparse.ArgumentParser:
             help=texts.SUMMARIES[command],
             usage=texts.USAGES[command],
             description=texts.DESCRIPTIONS[command],
-            epilog=f"{texts.EXAMPLES[command]}\n\n{texts.EXIT_CODES[command]}",
+            epilog="\n\n".join(
+                (texts.OUTPUTS[command], texts.EXAMPLES[command], _ENVIRONMENT, texts.EXIT_CODES[command])
+            ),
             formatter_class=help_format,
             allow_abbrev=False,
         )
         parser.add_argument("--version", action=Version, nargs=0, help=argparse.SUPPRESS)
-        add_flags(parser, [flag for flag in FLAGS if command in flag.commands])
+        add_flags(parser, [_worded(flag, command) for flag in FLAGS if command in flag.commands])
     for added in ADDED.values():
         added.add_parser(commands)
     return main

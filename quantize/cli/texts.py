@@ -9,6 +9,9 @@ __all__ = [
     "DESCRIPTIONS",
     "EXAMPLES",
     "EXIT_CODES",
+    "MEASURING",
+    "OUTPUTS",
+    "PROGRAM_EXAMPLES",
     "SHORT_USAGE",
     "SUMMARIES",
     "USAGES",
@@ -42,11 +45,55 @@ DESCRIPTIONS = {
 ONNX formats with a report, and checks the files it wrote. Flags win over the configuration; the
 defaults named here are those of a configuration that does not say. `--key=value` and `--key value` are
 the same.""",
-    EVALUATE: """Measures top-1 and top-5 accuracy on the evaluation images of the configuration.
-Flags win over the configuration. `--key=value` and `--key value` are the same.""",
+    EVALUATE: """Measures top-1 and top-5 accuracy of any model on the evaluation images of the configuration:
+the very images that `tune` judges on, if the other flags are the same. Flags win over the configuration.
+`--key=value` and `--key value` are the same.""",
     BENCHMARK: """Measures latency (median, 90th and 99th percentile) and throughput, with the warm-up,
-threads and instances of the configuration, or accuracy. Flags win over the configuration.""",
+threads and instances of the configuration, or accuracy. Flags win over the configuration. Compare models
+call by call with `tune`'s report, or run them in turn: a shared machine drifts by tens of percent.""",
 }
+
+# What the flags of `evaluate` and `benchmark` are for, where that is not what they are for in `tune`.
+MEASURING = {
+    "input_model": "the model, fp32 or int8 (required)",
+    "config": "the YAML configuration; also looked for in configs/ (required)",
+    "batch_size": "images per inference; accuracy takes at most 4 (default: 1)",
+    "calibration_samples": "images that tune learns from, and that are left out here (default: 100)",
+    "selection_samples": "images that tune chooses by, and that are left out here too (default: 50)",
+    "allow_overlap": "leave no image out",
+    "seed": "seed of the choice of images; that of tune, for the same ones (default: 9527)",
+    "quiet": "print the result and errors only",
+}
+
+# What comes out, and where it goes.
+OUTPUTS = {
+    TUNE: """files, in the folder OUT, or beside OUT.onnx under names that begin with OUT:
+  NAME-int8.onnx, NAME-qdq.onnx        the models: QOperator (OUT.onnx itself, where that is given) and QDQ
+  report.json, report.html, report.md  what was measured, as data (quantize/report/schema.json), page and text
+  report-failed.…, NAME-…-failed.onnx  instead, where the tolerance was not met (models: with --keep_failed)
+  All appear at the end and at once, or not at all.
+
+output:
+  The table and the verdict on standard output, progress on standard error.
+  --json prints one document: passed, sentence, models, report_path, report""",
+    EVALUATE: """output:
+  One line: accuracies as fractions, and the number of images.
+  --json prints one document: model, images, top1_fraction, top1_correct, top5_fraction, top5_correct,
+  top1_ties""",
+    BENCHMARK: """output:
+  Two lines: latency of one call in milliseconds, and throughput of all instances in images per second.
+  --json prints one document: model, latency {calls, median_ms, p90_ms, p99_ms}, throughput_images_per_s,
+  batch_size, threads, instances; with --mode=accuracy: as evaluate""",
+}
+
+PROGRAM_EXAMPLES = """examples, from a model and photographs to an app:
+  python -m quantize prepare model mobilenetv2-12 --output=models
+  python -m quantize tune --input_model=models/mobilenetv2-12.onnx --config=mobilenetv2.yaml \\
+      --output_model=out --dataset_location=imagenet/val --label_path=imagenet/val.txt
+  python -m quantize predict out/mobilenetv2-12-int8.onnx photo.jpg --labels=imagenet/synset.txt
+  python -m quantize export uint8 out/mobilenetv2-12-int8.onnx
+
+--key=value and --key value are the same, and so are --some_flag and --some-flag."""
 
 EXAMPLES = {
     TUNE: """examples:

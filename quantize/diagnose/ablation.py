@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import onnx
 
 from quantize.diagnose.probe import Outcome, Probe
 
-# Names of the operators that become integers -> the model.
-Writer = Callable[[Sequence[str]], onnx.ModelProto]
+
+class Models(Protocol):
+    """Makes the models that are compared."""
+
+    def whole(self) -> onnx.ModelProto:
+        """All operators as integers."""
+
+    def alone(self, name: str) -> onnx.ModelProto:
+        """The fp32 model with one operator as an integer."""
+
+    def without(self, name: str) -> onnx.ModelProto:
+        """The int8 model with one operator in fp32."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +54,27 @@ class OperatorEffect:
     without: Effect
 
 
-def whole_model(operators: Sequence[str], write: Writer, probe: Probe) -> Effect:
+def whole_model(models: Models, probe: Probe) -> Effect:
     """All operators as integers."""
-    return Effect.from_outcome(probe.outcome(write(operators)))
+    return Effect.from_outcome(probe.outcome(models.whole()))
 
 
 def ablate(
-    operators: Mapping[str, str], known: Mapping[str, OperatorEffect], write: Writer, probe: Probe
+    operators: Mapping[str, str], known: Mapping[str, OperatorEffect], models: Models, probe: Probe
 ) -> Iterator[OperatorEffect]:
     """Measures operator after operator.
 
     Args:
         operators: name -> type, of all that can be integers.
         known: what need not be measured again.
-        write: makes the models.
+        models: makes the models.
         probe: measures them.
 
     Yields:
         What was not known, as soon as it is.
     """
-    names = list(operators)
     for name, op_type in operators.items():
         if name in known:
             continue
-        alone = probe.outcome(write([name]))
-        without = probe.outcome(write([other for other in names if other != name]))
+        alone, without = (probe.outcome(one) for one in (models.alone(name), models.without(name)))
         yield OperatorEffect(name, op_type, Effect.from_outcome(alone), Effect.from_outcome(without))

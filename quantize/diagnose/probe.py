@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,6 +40,7 @@ class Probe:
         count: how many; all of them where there are fewer.
         threads: pieces of the images under way at once; every session has one thread.
         probabilities: the models end in softmax.
+        config_entries: settings of the sessions, so that they compute what the deployment's kernels do.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Probe:
         *,
         threads: int,
         probabilities: bool,
+        config_entries: Mapping[str, str] | None = None,
     ) -> None:
         self._fp32, self._loader = fp32, loader
         self._threads, self._probabilities = threads, probabilities
+        self._config_entries = dict(config_entries or {})
         self.image_count = min(count, len(loader.images))
 
     def fidelity(self, model: onnx.ModelProto) -> Fidelity:
@@ -71,7 +75,7 @@ class Probe:
         return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities)
 
     def _run(self, model: onnx.ModelProto) -> Floats:
-        session = make_session(model, threads=1)
+        session = make_session(model, threads=1, config_entries=self._config_entries)
         images = self._batch[0]
         pieces = (images[start : start + _PIECE] for start in range(0, len(images), _PIECE))
         made = in_order(lambda piece: outputs(session, piece), pieces, workers=self._threads)

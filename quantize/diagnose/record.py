@@ -16,7 +16,9 @@ from quantize.diagnose.sensitivity import most_harmful_first
 from quantize.errors import InputError
 from quantize.files import atomic_write_text
 
-SCHEMA_VERSION = "1.0"
+# 1.1 added settings: what the models were refined with.
+SCHEMA_VERSION = "1.1"
+_READABLE_VERSIONS = ("1.0", "1.1")
 
 # A record of a thousand operators has 400 kB; nothing larger is one.
 _LIMIT_BYTES = 1 << 26
@@ -41,6 +43,12 @@ class Record:
     int8: Effect | None = None
     operators: tuple[OperatorEffect, ...] = ()
     complete: bool = False
+
+    @property
+    def effort(self) -> str:
+        """How the models were refined: "none", "fast" or "full"."""
+        found = self.settings.get("refine", {})
+        return str(found.get("effort", "none")) if isinstance(found, Mapping) else "none"
 
     def saved_nats(self) -> dict[str, float]:
         """Operator name -> divergence saved by leaving it in fp32, in the order measured."""
@@ -104,7 +112,7 @@ def read_record(path: Path, flag: str) -> Record:
 
 
 def _record(content: Any) -> Record:
-    if content["schema_version"] != SCHEMA_VERSION or not isinstance(content["settings"], dict):
+    if content["schema_version"] not in _READABLE_VERSIONS or not isinstance(content["settings"], dict):
         raise ValueError("another format")
     top1 = content["fp32_top1_fraction"]
     return Record(

@@ -17,13 +17,14 @@ from quantize.refine.judge import Judge, Score, scores
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
+from quantize.refine.parts import Parts
 from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
 from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
 from quantize.refine.variants import Outcome, Variant, best_of
-from quantize.refine.weights import WeightCache, rounded_weights
+from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -119,17 +120,37 @@ class Refiner:
         )
 
     def without_rework(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Draft:
-        """The draft of `operators` as far as it is known from the first one: nothing is rounded again.
+        """The draft of `operators` as far as it is known from the first one.
 
-        For measuring what one operator more in fp32 saves, dozens of times.
+        Nothing is rounded again but what equalization ties to an operator that is no longer an integer; see
+        `parts`. For measuring what one operator more in fp32 saves, dozens of times.
         """
+        return self._parts(operators, rule_of).of(operators)
+
+    def alone(self, name: str, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Draft:
+        """The draft in which one operator is an integer, with the ranges and weights of the first draft.
+
+        Args:
+            name: of the operator.
+            operators: what is refined if nothing was before; `name` is one of them.
+            rule_of: as for `refine`.
+        """
+        return self._parts(operators, rule_of).alone(name)
+
+    def _parts(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Parts:
+        """Of what the first call of `refine` made, which may be this one."""
         if self._best is None:
             self.refine(operators, rule_of)
         assert self._best is not None  # `refine` has just set it
-        best = self._best
-        kept = {name: best.parameters[name] for name in operators if name in best.parameters}
-        padding = {name: count for name, count in best.padding.items() if name in operators}
-        return best.but(operators=dict(operators), parameters=kept, padding=padding)
+        return Parts(self._network, self._best, self._round)
+
+    def _round(self, draft: Draft) -> Draft:
+        """The pass over the weights alone; what it has rounded before costs nothing."""
+        if not self._options.weights:
+            return rounded_weights(self._network, draft)
+        return refine_weights(
+            self._network, draft, self._observations, threads=self._threads, cache=self._cache
+        )
 
     def _plain(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str) -> Draft:
         return rounded_weights(

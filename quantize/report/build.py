@@ -20,6 +20,7 @@ from quantize.report.refinement import refinement_json
 from quantize.report.verdict import judge
 from quantize.statistics import Interval
 from quantize.target import Target
+from quantize.throughput import Throughput
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
@@ -55,6 +56,7 @@ def build_report(verification: Verification, context: RunContext) -> Json:
         "target": _target(verification.target),
         "latency_rounds": verification.latency_rounds,
         "latency_images": verification.latency_images,
+        "throughput": _throughput(verification.throughput),
         "classes": verification.classes,
         "images": _images(context),
         "tuning": {
@@ -133,6 +135,10 @@ def _artefact(artefact: Artefact) -> Json:
         "speed_up": artefact.speed_up,
         "portability": _portability(artefact.portability),
     }
+
+
+def _throughput(throughput: Throughput | None) -> Json | None:
+    return None if throughput is None else dataclasses.asdict(throughput)
 
 
 def _target(target: Target) -> Json:

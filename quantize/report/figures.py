@@ -36,17 +36,14 @@ def figures(report: Json) -> dict[str, str]:
             "latency",
             "Median latencies in milliseconds",
         ),
-        "throughput": bars(
-            [
-                Bar(name, rate, f"{rate:.0f} images/s")
-                for name, rate in (
-                    (name, view.images_per_s(report, one) or 0.0) for name, one in _files(models)
-                )
-            ],
-            "throughput",
-            "Images per second on one thread",
-        ),
     }
+    rates = view.images_per_s(report)
+    if rates:
+        made["throughput"] = bars(
+            [Bar(name, rates[name], f"{rates[name]:.0f} images/s") for name, _ in _files(models)],
+            "throughput",
+            f"Images per second, {view.throughput_conditions(report)}",
+        )
     rows = _interval_rows(report)
     if rows:
         made["declines"] = declines(rows, report["criterion"]["tolerance_fraction"], view.unit_of(report))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -19,6 +20,9 @@ from quantize.diagnose.thumbnails import Thumbnail
 from quantize.report import markdown, view
 from quantize.report.charts import style
 from quantize.report.figures import figures
+
+# Escaping leaves it as it is.
+_FLAG = re.compile(r"--[a-z]\w+")
 
 # Place of an image in `diagnosis.changed_images.shown` -> its thumbnail.
 Thumbnails = Mapping[int, Thumbnail]
@@ -64,6 +68,7 @@ def _facts(report: Mapping[str, Any]) -> dict[str, Any]:
         "head": head,
         "rows": rows,
         "diagnosis": diagnosis,
+        "throughput_conditions": view.throughput_conditions(report),
         "sensitivity": view.ranked_sensitivity(report),
         "fallbacks": [one for one in report["tuning"]["fp32_operators"] if one["fallback"]],
         "never_integer": [one for one in report["tuning"]["fp32_operators"] if not one["fallback"]],
@@ -83,9 +88,16 @@ def _environment(kind: str) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {"percent": view.percent, "number": view.number, "synonym": view.synonym}
+    made.filters |= {"unbroken": _unbroken}
     if kind == "md":
         made.filters |= {"text": markdown.escaped, "code": markdown.code, "block": markdown.block}
     return made
+
+
+def _unbroken(value: object) -> Markup:
+    """Escaped text whose flags (--name) and numbers with their unit (1.5 %) stay on one line."""
+    text = str(Markup.escape(str(value))).replace(" %", "\u00a0%")
+    return Markup(_FLAG.sub(r'<span class="flag">\g<0></span>', text))
 
 
 def _stylesheet() -> str:

@@ -49,8 +49,12 @@ def show_ranking(record: Record, *, stream: IO[str] | None = None) -> None:
         console.print(f"{hidden} more are in the file.")
     if int8 is not None:
         console.print(
-            f"all of them int8 (ranges {record.rule}): KL {int8.kl_nats:.5f} nats, "
+            f"all of them int8 (ranges {record.rule}, {_refined(record)}): KL {int8.kl_nats:.5f} nats, "
             f"agreement {int8.agreement_fraction:.1%}, "
             f"top-1 {int8.top1_fraction:.1%} (fp32 {record.fp32_top1_fraction:.1%})",
             soft_wrap=True,
         )
+
+
+def _refined(record: Record) -> str:
+    return "not refined" if record.effort == "none" else f"refined: {record.effort}"

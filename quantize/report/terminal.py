@@ -15,7 +15,7 @@ from quantize.criterion import Criterion
 from quantize.printable import printable
 from quantize.report.kernel_tables import kernel_table, profile_table
 from quantize.report.verdict import Verdict, criterion_interval, percent
-from quantize.verify import Artefact, FileFacts, Verification
+from quantize.verify import FP32, Artefact, FileFacts, Verification
 
 _BYTES_PER_MB = 1e6
 _WIDTH_COLUMNS = 80
@@ -120,6 +120,10 @@ def _table(verification: Verification, criterion: Criterion) -> Table:
         lambda facts: f"{facts.latency.median_ms:.2f}",
     )
     int8_row("speed-up", "1.00x", lambda artefact: f"{artefact.speed_up:.2f}x")
+    found = verification.throughput
+    if found is not None:
+        rates = (found.images_per_s[name] for name in (FP32, *verification.artefacts))
+        table.add_row(f"images/s (batch {found.batch_size}, 1 thread)", *(f"{rate:.0f}" for rate in rates))
     return table
 
 

@@ -70,10 +70,20 @@ def synonym(name: str) -> str:
     return name.partition(", ")[0]
 
 
-def images_per_s(report: Json, file: Json) -> float | None:
-    """Throughput that the median latency amounts to, on one thread."""
-    median_ms = file["latency"]["median_ms"]
-    return 1000 * float(report["latency_images"]) / median_ms if median_ms else None
+def images_per_s(report: Json) -> dict[str, float]:
+    """fp32 or format -> images per second in batches, on one thread; empty where it was not measured."""
+    found = report["throughput"]
+    return {} if found is None else {name: float(rate) for name, rate in found["images_per_s"].items()}
+
+
+def throughput_conditions(report: Json) -> str:
+    """How the throughput was measured, in a few words."""
+    found = report["throughput"]
+    if found is None:
+        return "not measured"
+    images = "1 image" if found["batch_size"] == 1 else f"{found['batch_size']} images"
+    own = ", the only size that the model takes" if found["fixed_batch"] else ""
+    return f"one thread, batches of {images}{own}"
 
 
 def outcome_table(report: Json) -> tuple[list[str], list[list[str]]]:
@@ -96,10 +106,21 @@ def outcome_table(report: Json) -> tuple[list[str], list[list[str]]]:
     file_row("size, MB", lambda one: number(one["size_bytes"] / _BYTES_PER_MB, 2))
     file_row("median latency, ms", lambda one: number(one["latency"]["median_ms"], 2))
     file_row("90th / 99th percentile, ms", _tail)
-    file_row("images per second", lambda one: number(images_per_s(report, one), 0))
-    int8_row("speed-up", "1.00x", lambda one: number(one["speed_up"], 2, "x"))
+    int8_row("speed-up of one call", "1.00x", lambda one: number(one["speed_up"], 2, "x"))
+    _throughput_rows(report, files, rows)
     file_row("integer operators", _integers)
     return list(files), rows
+
+
+def _throughput_rows(report: Json, files: Mapping[str, Json], rows: list[list[str]]) -> None:
+    rates = images_per_s(report)
+    if not rates:
+        return
+    found = report["throughput"]
+    ratios = {name: number(found["ratios"].get(name), 2, "x") for name in files}
+    batch = f"batches of {found['batch_size']}"
+    rows.append([f"images per second, {batch}", *(number(rates.get(name), 0) for name in files)])
+    rows.append([f"speed-up in {batch}", *ratios.values()])
 
 
 def _tail(file: Json) -> str:
@@ -177,8 +198,15 @@ def ranked_sensitivity(report: Json) -> list[tuple[str, float]]:
 
 
 def command_of(report: Json) -> str:
-    """The command that repeats the run, for a shell; empty where it was not started by one."""
-    return shlex.join(report["run"]["command"])
+    """The command that repeats the run, for a shell, a flag a line; empty where it was not started by one."""
+    lines: list[str] = []
+    for word in report["run"]["command"]:
+        quoted = shlex.quote(word)
+        if lines and not word.startswith("--"):
+            lines[-1] += f" {quoted}"
+        else:
+            lines.append(quoted)
+    return " \\\n    ".join(lines)
 
 
 def configuration_of(report: Json) -> str:

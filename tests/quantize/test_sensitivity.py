@@ -37,6 +37,8 @@ def config(digits: Path) -> Config:
             f"quantization.calibration.{root}": digits / "calibration",
             f"evaluation.accuracy.{root}": digits / "evaluation",
             "quantization.calibration.sampling_size": 40,
+            # What is measured of refined models is tested in test_sensitivity_refined.py.
+            "refine.effort": "none",
         }
     )
 
@@ -165,7 +167,11 @@ def test_where_it_cannot_go(name: str, message: str, config: Config, tmp_path: P
 
 
 def tuned(digits: Path, tmp_path: Path, record: Path | None, **options: Any) -> quantize.TuningResult:
-    changes = {"evaluation.accuracy.sampling_size": 100, "quantization.calibration.sampling_size": 40}
+    changes = {
+        "evaluation.accuracy.sampling_size": 100,
+        "quantization.calibration.sampling_size": 40,
+        "refine.effort": "none",
+    }
     return quantize.tune(
         MODEL,
         "demo_digits.yaml",
@@ -261,6 +267,7 @@ def test_the_command_line_reaches_the_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--calibration_samples=20", "--samples=8", f"--dataset_location={digits / 'calibration'}"]
+    words.append("--refine=none")
     # Both sides share the folder out, which the criterion of the configuration does not mind.
     assert main(["sensitivity", str(MODEL), "--config=demo_digits.yaml", *words, "-q", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
@@ -273,6 +280,7 @@ def test_the_command_line_reaches_the_command(
 def test_help_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sensitivity", "--help"]) == 0
     text = capsys.readouterr().out
-    for word in ("MODEL", "--config", "--output", "--samples", "--restart", "--json", "exit codes:"):
+    flags = ("--config", "--output", "--samples", "--refine", "--target", "--restart", "--json")
+    for word in ("MODEL", *flags, "files:", "exit codes:"):
         assert word in text
     assert max(map(len, text.splitlines())) <= 110

@@ -25,6 +25,7 @@ __all__ = [
     "add_flags",
     "add_run_flags",
     "add_threads",
+    "environment",
     "help_format",
     "human_output",
     "new_parser",
@@ -32,6 +33,15 @@ __all__ = [
     "print_lines",
     "verbosity",
 ]
+
+# Environment variable -> what it does; every help has those of its command.
+_VARIABLES = {
+    "XDG_CACHE_HOME": "the cache is the folder quantize-pipeline in it (default: ~/.cache)",
+    "ORT_DISABLE_TELEMETRY": "0 allows ONNX Runtime's own telemetry, which is off here (default: 1)",
+    "NO_COLOR": "anything but nothing: no colours on a terminal",
+    "PYTHON": "of run_*.sh: the interpreter to use, or to make .venv of (default: one that fits)",
+    "https_proxy, no_proxy": "the proxy for downloads, and hosts to reach without it (default: none)",
+}
 
 # The terminal's width is not asked for: help is the same everywhere, and may be pasted into the README.
 _HELP_WIDTH = 110
@@ -83,6 +93,12 @@ class _Format(argparse.RawDescriptionHelpFormatter):
             self._action_max_length += self._indent_increment
 
 
+def environment(*names: str) -> str:
+    """The section of a help on the environment variables that a command heeds."""
+    width = max(map(len, names))
+    return "environment:\n" + "\n".join(f"  {name:{width}s}  {_VARIABLES[name]}" for name in names)
+
+
 def new_parser(
     subparsers: Subparsers,
     name: str,
@@ -92,6 +108,7 @@ def new_parser(
     description: str,
     epilog: str,
     special_codes: str = "",
+    variables: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
     """A parser whose help reads like a manual page: usage, description, arguments, examples, exit codes.
 
@@ -103,14 +120,20 @@ def new_parser(
         description: paragraphs.
         epilog: what follows the flags: output, files, examples.
         special_codes: exit codes that only this command has, each on a line of its own.
+        variables: environment variables that it heeds.
     """
     special = f"\n{special_codes}" if special_codes else ""
+    parts = [
+        epilog.strip(),
+        *([environment(*variables)] if variables else []),
+        _CODES.format(special=special),
+    ]
     parser = subparsers.add_parser(
         name,
         help=summary,
         usage=usage,
         description=description,
-        epilog=f"{epilog.strip()}\n\n{_CODES.format(special=special)}",
+        epilog="\n\n".join(parts),
         formatter_class=help_format,
         allow_abbrev=False,
     )

@@ -84,17 +84,25 @@ def _add_parser(subparsers: Subparsers) -> None:
     uint8 = _target(targets, "uint8", "a variant that takes raw pixels", _UINT8, epilog=_UINT8_EPILOG)
     what = uint8.add_argument_group("what to fold")
     what.add_argument(
-        "--config", type=path, metavar="FILE", help="the configuration whose preprocessing to fold"
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="the configuration whose preprocessing to fold (default: mobilenetv2.yaml, if it fits)",
     )
     what.add_argument(
         "--layout",
         type=one_of("NHWC", "NCHW"),
         default="NHWC",
         metavar="L",
-        help="of the pixels (default: NHWC)",
+        help="of the pixels: NHWC or NCHW (default: NHWC)",
     )
     what.add_argument(
-        "--images", type=path, nargs="+", default=[], metavar="FILE", help="photographs to compare on as well"
+        "--images",
+        type=path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="photographs to compare on as well (default: noise only)",
     )
     add_run_flags(uint8)
     triton = _target(targets, "triton", "a server's model repository", _TRITON, epilog=_TRITON_EPILOG)
@@ -104,9 +112,15 @@ def _add_parser(subparsers: Subparsers) -> None:
         "--model_version", type=whole_number, default=1, metavar="N", help="of the model (default: 1)"
     )
     served.add_argument(
-        "--max_batch_size", type=whole_number, default=8, metavar="N", help="requests per batch (default: 8)"
+        "--max_batch_size",
+        type=whole_number,
+        default=8,
+        metavar="N",
+        help="images per batch, if the model takes any number (default: 8)",
     )
-    served.add_argument("--labels", type=path, metavar="FILE", help="names of the classes, one a line")
+    served.add_argument(
+        "--labels", type=path, metavar="FILE", help="names of the classes, one a line (default: numbers only)"
+    )
     add_run_flags(triton)
 
 
@@ -120,6 +134,7 @@ def _target(
         usage=f"python -m quantize export {name} MODEL [flags]",
         description=description,
         epilog=epilog,
+        variables=("ORT_DISABLE_TELEMETRY",) if name != "triton" else (),
     )
     parser.add_argument("model", type=path, metavar="MODEL", help="an .onnx classifier")
     default = "model-repository" if name == "triton" else "beside the model"

@@ -58,7 +58,10 @@ def _add_parser(subparsers: Subparsers) -> None:
         "--image", type=path, metavar="FILE", help="photograph for the sample input (default: seeded noise)"
     )
     files.add_argument(
-        "--config", type=path, metavar="FILE", help="the configuration whose preprocessing the image gets"
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="the configuration whose preprocessing the image gets (default: mobilenetv2.yaml, if it fits)",
     )
     names = parser.add_argument_group("names")
     names.add_argument(
@@ -71,7 +74,7 @@ def _add_parser(subparsers: Subparsers) -> None:
     )
     names.add_argument("--tags", metavar="A,B", help="for the manifest (default: vision,classification,NET)")
     names.add_argument(
-        "--allow_failed", action="store_true", help="package a model that did not meet its tolerance"
+        "--allow_failed", action="store_true", help="package a model that did not meet its tolerance, too"
     )
     add_run_flags(parser)
 

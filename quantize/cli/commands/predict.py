@@ -71,12 +71,20 @@ def _add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, 'patterns', or -")
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--config", type=path, metavar="FILE", help="the configuration whose transforms to use"
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="the configuration whose transforms to use (default: mobilenetv2.yaml, if it fits)",
     )
     files.add_argument(
-        "--labels", type=path, metavar="FILE", help="names of the classes, one 'wnid name, name' a line"
+        "--labels",
+        type=path,
+        metavar="FILE",
+        help="names of the classes, one 'wnid name, name' a line (default: numbers only)",
     )
-    files.add_argument("--compare", type=path, metavar="M2.onnx", help="show where this model differs")
+    files.add_argument(
+        "--compare", type=path, metavar="M2.onnx", help="show where this model differs (default: MODEL alone)"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--top_k", type=whole_number, default=5, metavar="K", help="guesses for each image (default: 5)"

@@ -36,10 +36,18 @@ examples:
   python -m quantize prepare imagenet --val_tar=ILSVRC2012_img_val.tar \\
       --devkit=ILSVRC2012_devkit_t12.tar.gz --out=imagenet"""
 
-_MODEL = """Makes a model be there, whole and checked. SOURCE is the name of a known model (mobilenetv2-12),
-an address (https://…), or a file, which is only checked. An interrupted download goes on where it ended, if
-the server allows it. The file gets its name only if its SHA-256 is right: that of a known model, or
---sha256. An address that is not encrypted (http://…) needs --sha256."""
+_MODEL = """Makes a model be there, whole and checked. SOURCE is the name of a known model, an address
+(https://…), or a file, which is only checked. An interrupted download goes on where it ended, if the server
+allows it. The file gets its name only if its SHA-256 is right: that of a known model, or --sha256. An
+address that is not encrypted (http://…) needs --sha256.
+
+Known are the MobileNetV2 files of the ONNX Model Zoo:
+
+  mobilenetv2-12        fp32, opset 12, any batch size; 14.0 MB
+  mobilenetv2-10        fp32, opset 10, any batch size; 14.0 MB
+  mobilenetv2-7         fp32, opset 7, batches of one image; 14.2 MB
+  mobilenetv2-12-int8   quantized by others, QOperator; 3.7 MB
+  mobilenetv2-12-qdq    quantized by others, QDQ; 3.6 MB (to begin from: tune --start_from)"""
 
 _MODEL_EPILOG = """files:
   NAME.part, NAME.part.json   what has arrived of a download that was interrupted
@@ -92,12 +100,17 @@ def _add_model(what: Subparsers) -> None:
         usage="python -m quantize prepare model SOURCE [flags]",
         description=_MODEL,
         epilog=_MODEL_EPILOG,
+        variables=("https_proxy, no_proxy",),
     )
     parser.add_argument("source", metavar="SOURCE", help="a known name, an address, or a file")
     parser.add_argument(
         "--output", type=path, default=Path(), metavar="OUT", help="a folder, or a name.onnx (default: here)"
     )
-    parser.add_argument("--sha256", metavar="HEX", help="what the content has to be")
+    parser.add_argument(
+        "--sha256",
+        metavar="HEX",
+        help="what the content has to be (default: of a known model, its own; else anything)",
+    )
     add_run_flags(parser)
 
 
@@ -110,8 +123,10 @@ def _add_imagenet(what: Subparsers) -> None:
         description=_IMAGENET,
         epilog=_IMAGENET_EPILOG,
     )
-    parser.add_argument("--val_tar", type=path, required=True, metavar="TAR", help="ILSVRC2012_img_val.tar")
-    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--val_tar", type=path, required=True, metavar="TAR", help="ILSVRC2012_img_val.tar (required)"
+    )
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="where to write (required)")
     labels = parser.add_argument_group("labels")
     labels.add_argument("--devkit", type=path, metavar="KIT", help="ILSVRC2012_devkit_t12.tar.gz")
     labels.add_argument(
@@ -119,7 +134,9 @@ def _add_imagenet(what: Subparsers) -> None:
     )
     labels.add_argument("--synsets", type=path, metavar="FILE", help="classes in the order of these numbers")
     parser.add_argument(
-        "--sha1", metavar="HEX", help="of another archive of the same layout; 'any' trusts it"
+        "--sha1",
+        metavar="HEX",
+        help="of another archive of the same layout; 'any' trusts it (default: the official one's)",
     )
     add_run_flags(parser)
 

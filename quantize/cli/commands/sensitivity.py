@@ -24,14 +24,25 @@ _SUMMARY = "measure what quantizing each operator costs"
 _USAGE = "python -m quantize sensitivity MODEL --config=FILE [flags]"
 
 _DESCRIPTION = """Quantizes every operator of an fp32 model alone, leaves every one in fp32 alone, and
-measures what that does to the KL divergence from fp32, to the agreement with it, and to top-1, on calibration
-images (accuracy is judged on others). The operators are ranked by what leaving them in fp32 saves; `tune
---sensitivity=FILE` takes this order for its fallbacks.
+measures what that does to the KL divergence from fp32 (in nats), to the agreement with it, and to top-1, on
+calibration images (accuracy is judged on others). The operators are ranked by what leaving them in fp32
+saves; `tune --sensitivity=FILE` takes this order for its fallbacks.
 
-What is measured is written after every operator: started again, an interrupted run goes on where it was."""
+The model is refined first, once, as `tune` refines what it ships; an operator alone has its refined ranges
+and weights, and the model without one is the refined one with that operator back in fp32. --refine=none
+measures the model as it is before refinement, which loses more accuracy and is quicker.
 
-_EPILOG = """examples:
-  python -m quantize sensitivity mobilenetv2-12.onnx --config=mobilenetv2.yaml --dataset_location=imagenet/val
+What is measured is written after every operator: started again with the same flags, an interrupted run makes
+the same refined model again and goes on with the first operator that is missing."""
+
+_EPILOG = """files:
+  NAME-sensitivity.json   the record: settings, all operators int8, and each alone and without; ranked
+  NAME-sensitivity.svg    its chart
+  --json prints the record
+
+examples:
+  python -m quantize sensitivity mobilenetv2-12.onnx --config=mobilenetv2.yaml \\
+      --dataset_location=imagenet/val --label_path=imagenet/val.txt
   bash run_tuning.sh --input_model=mobilenetv2-12.onnx --config=mobilenetv2.yaml --output_model=out \\
       --dataset_location=imagenet/val --sensitivity=mobilenetv2-12-sensitivity.json"""
 
@@ -41,9 +52,13 @@ _DEFAULT_SAMPLES = 64
 _SHARED = frozenset(
     {
         "config",
+        "target",
         "dataset_location",
         "label_path",
         "calibration_samples",
+        "refine",
+        "selection_samples",
+        "ranges",
         "seed",
         "on_bad_image",
         "follow_links",
@@ -73,7 +88,13 @@ _OWN_FLAGS = (
 def add_parser(subparsers: Subparsers) -> None:
     """Adds the command; MODEL may be missing, so that the message can be ours."""
     parser = new_parser(
-        subparsers, _NAME, summary=_SUMMARY, usage=_USAGE, description=_DESCRIPTION, epilog=_EPILOG
+        subparsers,
+        _NAME,
+        summary=_SUMMARY,
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        variables=("ORT_DISABLE_TELEMETRY", "NO_COLOR"),
     )
     parser.add_argument("model", metavar="MODEL", nargs="?", type=path, help="the fp32 .onnx file")
     add_flags(parser, [*(flag for flag in FLAGS if flag.name in _SHARED), *_OWN_FLAGS])
@@ -98,7 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
     if samples < 1:
         raise InputError(f"--samples: {samples} is too few; give 1 or more")
     config = configured(arguments)
+    from quantize.report.charts.fonts import use_own_fonts
     from quantize.sensitivity import run_sensitivity
+
+    use_own_fonts()
 
     return run_sensitivity(
         config,

@@ -98,12 +98,10 @@ def _range(drawn: Any, axes: Any, one: Mapping[str, Any], tensor: Mapping[str, A
         axes.axvline(end, color=GOOD, linewidth=1.2)
     outside = tensor["saturated_fraction"]
     axes.set_title(short(_called(tensor), _NAME_CHARACTERS), loc="left")
-    axes.annotate(
+    # Beside the name: on a phone, nothing is wide enough for words inside of the picture.
+    axes.set_title(
         f"{100 * outside:.2f} % outside",
-        (0.98, 0.97),
-        xycoords="axes fraction",
-        ha="right",
-        va="top",
+        loc="right",
         fontsize=9,
         color=BAD if outside > 0.001 else MUTED,
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from quantize.acquire import acquire_model
-from quantize.acquire.known_files import KNOWN_FILES, KnownFile
+from quantize.acquire.known_files import KNOWN_FILES, KnownFile, known_by_hash, known_by_name
+from quantize.cli import main
 from quantize.errors import InputError
 from tests.quantize.acquire.server import Behaviour, serving
 from tests.quantize.conftest import ModelFiles
@@ -87,8 +88,32 @@ def test_mistakes(source: str, sha256: str | None, message: str, known: KnownFil
         acquire_model(source, tmp_path, sha256=sha256, known_files=(known,))
 
 
-def test_the_zoos_file_is_known() -> None:
-    (file,) = (file for file in KNOWN_FILES if file.name == "mobilenetv2-12.onnx")
-    assert file.sha256 == "c0c3f76d93fa3fd6580652a45618618a220fced18babf65774ed169de0432ad5"
-    assert file.size_bytes == 13_964_571
-    assert all(url.startswith("https://") for file in KNOWN_FILES for url in file.urls)
+# As the manifest of the zoo has them; see `known_files`.
+ZOO = {
+    "mobilenetv2-12.onnx": ("c0c3f76d93fa3fd6580652a45618618a220fced18babf65774ed169de0432ad5", 13_964_571),
+    "mobilenetv2-12-int8.onnx": (
+        "cc028fe6cae7bc11a4ff53cfc9b79c920e8be65ce33a904ec3e2a8f66d77f95f",
+        3_655_033,
+    ),
+    "mobilenetv2-12-qdq.onnx": (
+        "41a36090dafe98f4ad8f9b7fe0b218c56ac3c031e547f0367c30655d2702bffe",
+        3_593_903,
+    ),
+    "mobilenetv2-10.onnx": ("0e7c0aa4bc74650386fa1d2c84705753de7c2bdb21909ada5c59154bb429e092", 13_963_115),
+    "mobilenetv2-7.onnx": ("c1c513582d56afceff8516c73804e484c81c6a830712ab6d682253f4a3cd042f", 14_246_826),
+}
+
+
+def test_the_zoos_files_are_known() -> None:
+    assert {file.name: (file.sha256, file.size_bytes) for file in KNOWN_FILES} == ZOO
+    for file in KNOWN_FILES:
+        assert known_by_name(file.name.removesuffix(".onnx")) is known_by_hash(file.sha256) is file
+        assert file.urls
+        # Each address ends in the name, so that none belongs to another file.
+        assert all(url.startswith("https://") and url.endswith(f"/{file.name}") for url in file.urls)
+
+
+def test_the_help_names_every_known_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "model", "--help"]) == 0
+    words = capsys.readouterr().out.split()
+    assert {file.name.removesuffix(".onnx") for file in KNOWN_FILES} <= set(words)

@@ -13,6 +13,7 @@ import pytest
 
 from quantize.cli import main
 from quantize.cli.commands import ADDED
+from quantize.cli.completion import SHELLS, completion_script
 from quantize.cli.flags import COMMANDS, FLAGS
 from quantize.cli.parser import build, flag_names
 from tests.quantize.cli_stand_ins import PROJECT
@@ -22,10 +23,8 @@ BASH = shutil.which("bash")
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from quantize.cli.completion import completion_script
-
     path = tmp_path_factory.mktemp("completion") / "quantize.bash"
-    path.write_text(completion_script(build()), encoding="utf-8")
+    path.write_text(completion_script(build(), "bash"), encoding="utf-8")
     return path
 
 
@@ -52,6 +51,8 @@ def test_commands(script: Path) -> None:
     assert set(completed(script, "quantize", "")) >= {*COMMANDS, *ADDED}
     assert completed(script, "quantize", "ins") == ["inspect"]
     assert completed(script, "quantize", "export", "")[:3] == ["ort", "uint8", "triton"]
+    assert completed(script, "quantize", "completion", "")[:3] == ["bash", "zsh", "fish"]
+    assert "--json" in completed(script, "quantize", "cache", "clear", "-")
 
 
 @pytest.mark.parametrize("program", ["run_tuning.sh", "./run_tuning.sh"])
@@ -117,11 +118,13 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
     assert done.stdout == ""
 
 
-def test_the_command_prints_it(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    assert capsys.readouterr().out == script.read_text(encoding="utf-8")
-    assert main(["completion", "bash", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["script"] == script.read_text(encoding="utf-8")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = completion_script(build(), shell)
+    assert main(["completion", shell]) == 0
+    assert capsys.readouterr().out == wanted
+    assert main(["completion", shell, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"shell": shell, "script": wanted}
 
 
 def test_the_program_has_a_name_of_its_own() -> None:
@@ -131,4 +134,4 @@ def test_the_program_has_a_name_of_its_own() -> None:
 
 def test_other_shells(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "csh"]) == 2
-    assert re.search(r"expected bash, got 'csh'", capsys.readouterr().err)
+    assert re.search(r"expected bash, zsh or fish, got 'csh'", capsys.readouterr().err)

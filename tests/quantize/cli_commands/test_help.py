@@ -11,8 +11,9 @@ import pytest
 
 from quantize.cli import main
 from quantize.cli.commands import ADDED
-from quantize.cli.flags import COMMANDS
-from quantize.cli.parser import build, flag_names
+from quantize.cli.flags import COMMANDS, FLAGS
+from quantize.cli.parser import _commands_of, build, flag_names
+from quantize.cli.texts import MEASURING
 from tests.quantize.cli_stand_ins import PROJECT, failed
 
 WORDS = [[name] for name in ADDED] + [
@@ -52,8 +53,69 @@ def test_every_command_can_speak_json(words: list[str], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_older_commands_can_as_well(command: str) -> None:
+def test_the_older_commands_can_as_well(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--json" in flag_names(build(), command)
+    text = text_of([command], capsys)
+    assert re.search(r"\n  --json prints one document: ", text)
+    assert max(map(len, text.splitlines())) <= 110
+    headings = ["usage: ", "\nfiles:", "\nimages:", "\nrun:", "\noutput:", "\nexample", "\nenvironment:"]
+    places = [text.index(heading) for heading in [*headings, "\nexit codes:"]]
+    assert places == sorted(places)
+
+
+def test_flags_say_what_they_are_for_in_the_command_that_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    tune, evaluate = (text_of([command], capsys) for command in ("tune", "evaluate"))
+    assert "the fp32 model" in tune
+    assert "the model, fp32 or int8 (required)" in evaluate
+    assert "refinement of the integer model:" in tune
+    for heading in ("refinement of the integer model:", "search:"):
+        assert heading not in evaluate
+    assert set(MEASURING) <= {flag.name for flag in FLAGS if "evaluate" in flag.commands}
+
+
+HEEDED = {"prepare model": "https_proxy", "sensitivity": "ORT_DISABLE_TELEMETRY", "export ort": "ORT_DISABLE"}
+
+
+@pytest.mark.parametrize(("words", "variable"), HEEDED.items())
+def test_environment_variables_are_named(
+    words: str, variable: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = text_of(words.split(), capsys)
+    assert variable in text.partition("\nenvironment:\n")[2]
+
+
+VALUED = [[command] for command in COMMANDS] + [words for words in WORDS if words not in PARENTS]
+
+
+@pytest.mark.parametrize("words", VALUED, ids=" ".join)
+def test_every_flag_with_a_value_says_what_it_is_without(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its default, that it is required, or that it replaces something else that has one."""
+    parser = build()
+    for word in words:
+        parser = _commands_of(parser)[word]
+    silent = [
+        action.option_strings[0]
+        for action in parser._actions
+        if action.option_strings and action.nargs != 0 and action.help and "SUPPRESS" not in action.help
+        if not re.search(
+            r"\(.*(default|required)|instead|refine this|the (fp32 )?model|the YAML", action.help
+        )
+    ]
+    assert set(silent) <= UNSAID, silent
+
+
+# What is left out where these are: nothing, as their own words say.
+UNSAID = {
+    "--label_path",
+    "--output_model",
+    "--sensitivity",
+    "--devkit",
+    "--ground_truth",
+    "--synsets",
+    "--tensor",
+}
 
 
 def test_examples_parse() -> None:
@@ -70,8 +132,6 @@ def test_examples_parse() -> None:
 
 
 def command_help(name: str) -> str:
-    from quantize.cli.parser import _commands_of
-
     parser = _commands_of(build())[name]
     inner = _commands_of(parser).values()
     return "\n".join(found.format_help() for found in (parser, *inner))

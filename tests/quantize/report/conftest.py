@@ -14,6 +14,7 @@ from quantize.metrics import Counts, Equality, Fidelity
 from quantize.portability import PairBound, Portability
 from quantize.statistics import PairedOutcomes
 from quantize.target import PORTABLE, Target
+from quantize.throughput import Throughput
 from quantize.verify import Artefact, Decline, FileFacts, Verification
 
 _EXACT = Portability(Equality(400, 400, 0.0), PairBound(36, 17))
@@ -52,6 +53,8 @@ def make_verification() -> Maker:
         portability: Portability = _EXACT,
         target: Target = PORTABLE,
         profile_ms: dict[str, float] | None = None,
+        fixed_batch: int | None = None,
+        timed_batches: bool = True,
     ) -> Verification:
         losses = {"QOperator": lost, "QDQ": lost if qdq_lost is None else qdq_lost}
         fp32 = Coverage({}, {"Conv": 52, "Gemm": 1}, 0, 0, tuple(f"conv_{k}" for k in range(53)))
@@ -68,6 +71,14 @@ def make_verification() -> Maker:
             latency_images=1,
             warnings=warnings,
             target=target,
+            throughput=_throughput(formats, fixed_batch) if timed_batches else None,
         )
 
     return make
+
+
+def _throughput(formats: tuple[str, ...], fixed_batch: int | None) -> Throughput:
+    names = ("fp32", *formats)
+    rates = {name: 120.0 + 130.0 * place for place, name in enumerate(names)}
+    ratios = {name: rate / 120.0 for name, rate in rates.items()}
+    return Throughput(fixed_batch or 32, fixed_batch is not None, 2, rates, ratios)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from quantize.report.build import SCHEMA_PATH, report_text
 from quantize.report.pages import render_html, render_markdown
+from quantize.report.view import command_of
 from tests.quantize.report.samples import HOSTILE, PIXEL, TAME, report, thumbnails
 
 SECTIONS = ["verdict", "outcome", "causes", "images", "making"]
@@ -125,6 +127,70 @@ def test_every_figure_is_there(tame: dict[str, Any]) -> None:
         assert text in page.words, text
     labels = {attributes["aria-label"] for attributes in page.all("svg") if "aria-label" in attributes}
     assert len(labels) == 7  # declines, size, latency, throughput, sensitivity, signal-to-noise, ranges
+
+
+@pytest.mark.parametrize(
+    ("given", "caption", "head"),
+    [
+        ({}, "One thread, batches of 32 images; the models took turns", "batches of 32"),
+        (
+            {"fixed_batch": 1},
+            "One thread, batches of 1 image, the only size that the model takes; the models took turns",
+            "batches of 1",
+        ),
+    ],
+)
+def test_throughput_says_how_it_was_measured(
+    given: dict[str, Any], caption: str, head: str, make_verification: Any
+) -> None:
+    made = report(make_verification(**given), TAME)
+    page, text = Page(render_html(made, {})), render_markdown(made)
+    assert caption in page.words
+    for row in (f"images per second, {head}", "250", f"speed-up in {head}", "2.08x"):
+        assert row in page.words
+        assert row in text
+    assert caption.partition(";")[0].replace("One", "one") in text
+
+
+def test_flags_and_units_stay_on_their_line(make_verification: Any) -> None:
+    made = report(make_verification(), TAME)
+    made["diagnosis"]["sensitivity_origin"] = "Run again with --measure_sensitivity <b>."
+    text = render_html(made, {})
+    assert 'Run again with <span class="flag">--measure_sensitivity</span> &lt;b&gt;.' in text
+    assert "at most 1\u00a0%" in text
+
+
+def test_the_command_is_a_flag_a_line_and_the_same(make_verification: Any) -> None:
+    made = report(make_verification(), TAME)
+    command = [
+        "python",
+        "-m",
+        "quantize",
+        "tune",
+        "--input_model=my model.onnx",
+        "--metric",
+        "top1",
+        "--json",
+    ]
+    made["run"]["command"] = command
+    shown = command_of(made)
+    assert shown.splitlines() == [
+        "python -m quantize tune \\",
+        "    '--input_model=my model.onnx' \\",
+        "    --metric top1 \\",
+        "    --json",
+    ]
+    # What a shell makes of a line that ends in a backslash.
+    assert shlex.split(shown.replace("\\\n", "")) == command
+    made["run"]["command"] = []
+    assert command_of(made) == ""
+
+
+def test_throughput_that_was_not_measured(make_verification: Any) -> None:
+    made = report(make_verification(timed_batches=False), TAME)
+    assert made["throughput"] is None
+    assert "images per second" not in Page(render_html(made, {})).words
+    assert "throughput not measured" in render_markdown(made)
 
 
 def test_the_page_asks_nobody_for_anything(hostile: dict[str, Any]) -> None:

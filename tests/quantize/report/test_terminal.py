@@ -35,6 +35,7 @@ def test_every_figure_is_in_the_table(make_verification: Any) -> None:
     assert row(text, "exact on every CPU") == ["-", "yes", "yes"]
     assert row(text, "size, MB") == ["13.97", "3.67", "3.67"]
     assert row(text, "speed-up") == ["1.00x", "1.47x", "1.47x"]
+    assert row(text, "images/s (batch 32, 1 thread)") == ["120", "250", "380"]
     assert "400 images, 1000 classes" in text
 
 

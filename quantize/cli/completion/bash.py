@@ -1,21 +1,10 @@
-"""Completion for bash, generated from the parsers, so that it knows what they know."""
+"""The script for bash, 3.2 or newer."""
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from quantize.cli.completion.words import PROGRAMS, Table
 
-from quantize.cli.values import OneOf
-
-__all__ = ["completion_script"]
-
-# The scripts are commands without their first word.
-_SCRIPTS = {"run_tuning.sh": "tune", "run_benchmark.sh": "benchmark"}
-
-# Words go into the script as they are: none of ours needs quotes, and none may.
-_PLAIN = re.compile(r"[A-Za-z0-9_.:=-]+")
+__all__ = ["script"]
 
 _TEMPLATE = """# Completion for bash of quantize, python -m quantize, run_tuning.sh and run_benchmark.sh.
 # shellcheck shell=bash disable=SC2207  # the candidates are plain words, and bash 3.2 has no mapfile
@@ -90,51 +79,26 @@ unset _quantize_name
 """
 
 
-@dataclass(frozen=True)
-class _Words:
-    """What may follow a command: commands below it, its flags, and the words that flags accept."""
-
-    words: Sequence[str]
-    values: Mapping[str, Sequence[str]]
-
-
-def completion_script(program: argparse.ArgumentParser) -> str:
-    """The script that bash (3.2 or newer) evaluates, for the parser of the whole program."""
-    table = dict(_walk(program, ""))
+def script(table: Table) -> str:
+    """What bash evaluates."""
     words = "\n".join(
-        f"    {_quoted(path)}) printf '%s ' {' '.join(found.words)} ;;" for path, found in table.items()
+        f"    {_quoted(path)}) printf '%s ' {' '.join(one.word for one in found)} ;;"
+        for path, found in table.items()
     )
     values = "\n".join(
-        f"    {_quoted(f'{path} {flag}')}) printf '%s ' {' '.join(accepted)} ;;"
+        f"    {_quoted(f'{path} {one.word}')}) printf '%s ' {' '.join(one.values)} ;;"
         for path, found in table.items()
-        for flag, accepted in found.values.items()
+        for one in found
+        if one.values
     )
     scripts = "\n".join(
         f'_quantize_{command}() {{ _quantize {command} "${{COMP_WORDS[@]:1:COMP_CWORD}}"; }}'
-        for command in _SCRIPTS.values()
+        for command in PROGRAMS.values()
     )
     registered = "\n".join(
-        f"complete -o default -F _quantize_{command} {script}" for script, command in _SCRIPTS.items()
+        f"complete -o default -F _quantize_{command} {name}" for name, command in PROGRAMS.items()
     )
     return _TEMPLATE.format(words=words, values=values, scripts=scripts, registered=registered)
-
-
-def _walk(parser: argparse.ArgumentParser, path: str) -> Iterator[tuple[str, _Words]]:
-    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
-    flags = [name for action in shown for name in action.option_strings]
-    below: dict[str, argparse.ArgumentParser] = {}
-    values: dict[str, Sequence[str]] = {}
-    for action in shown:
-        if isinstance(action, argparse._SubParsersAction):
-            below = dict(action.choices)
-        elif isinstance(action.type, OneOf):
-            values |= dict.fromkeys(action.option_strings, action.type.accepted)
-    for word in (*below, *flags, *(word for accepted in values.values() for word in accepted)):
-        if not _PLAIN.fullmatch(word):
-            raise AssertionError(f"{word!r} cannot stand in a shell script")
-    yield path, _Words([*below, *flags], values)
-    for name, inner in below.items():
-        yield from _walk(inner, f"{path} {name}".strip())
 
 
 def _quoted(text: str) -> str:

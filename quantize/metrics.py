@@ -25,6 +25,19 @@ TOP_K = 5
 _LOG_FLOOR = float(np.log(np.finfo(np.float32).tiny))
 
 
+class NonFiniteError(EngineError):
+    """Scores are NaN or plus infinity.
+
+    Attributes:
+        model: what the model is called.
+        rows: the images of the batch that it happened to.
+    """
+
+    def __init__(self, model: str, rows: tuple[int, ...], images: int) -> None:
+        super().__init__(f"{model}: NaN or infinite logits for {len(rows)} of {images} images of a batch")
+        self.model, self.rows = model, rows
+
+
 @dataclass(frozen=True)
 class Counts:
     """How often the right class came first, or among the first five.
@@ -192,11 +205,14 @@ def count_ties(logits: Floats) -> int:
 
 
 def check_finite(logits: Floats, model: str) -> None:
-    """Refuse NaN and plus infinity; minus infinity is a probability of zero and can be ranked."""
+    """Refuse NaN and plus infinity; minus infinity is a probability of zero and can be ranked.
+
+    Raises:
+        NonFiniteError: it says of which images.
+    """
     bad = ~(logits < np.inf)
     if bad.any():
-        images = int(bad.any(axis=1).sum())
-        raise EngineError(f"{model}: NaN or infinite logits for {images} of {len(logits)} images of a batch")
+        raise NonFiniteError(model, tuple(np.flatnonzero(bad.any(axis=1)).tolist()), len(logits))
 
 
 def check_labels(labels: Labels, classes: int, model: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,13 @@ from calibration.errors import InputError
 # of it.
 Array: TypeAlias = npt.NDArray[Any]
 Pixels: TypeAlias = Image.Image | Array
+
+
+# The smallest deviation that 1.x accepts.
+MIN_STD = 1e-6
+
+# The arithmetic is that of float32: a larger number would be infinite in it.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ def check_pair(where: str, value: object) -> tuple[int, int]:
 
 
 def check_number(where: str, value: object) -> float:
-    """Returns `value` as a float if it is a finite number, else raises InputError naming `where`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """Returns `value` as a float if float32 holds it, else raises InputError naming `where`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise InputError(f"transform {where}: {value!r} is not a finite number")
     return float(value)
 

@@ -33,6 +33,12 @@ _DAMPING = 0.01
 _BLOCK = 128
 
 
+_ABSURD = (
+    "the calibration images give an operator inputs that are not finite or of absurd size; "
+    "check the transforms"
+)
+
+
 @dataclass(frozen=True)
 class Grid:
     """What integers a weight may be.
@@ -66,7 +72,8 @@ def best_scales(
         largest = np.full_like(largest, largest.max())
     found = np.where(largest > 0, largest, 1.0).astype(np.float32)
     best = np.full(largest.shape, np.inf)
-    scales = np.ones_like(found)
+    # Where errors are too large for float32 to compare, the largest weight just fits.
+    scales = (found / np.float32(levels[0])).astype(np.float32)
     for level in levels:
         scale = (found / np.float32(level)).astype(np.float32)
         error = weights - nearest(weights, scale, grid).astype(np.float32) * scale[:, :, None]
@@ -167,9 +174,9 @@ def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
         # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
         lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
         identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
-        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
+        upper = np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
     except np.linalg.LinAlgError as error:
-        raise EngineError(
-            "the calibration images give an operator inputs that are not finite or of absurd size; check the "
-            "transforms"
-        ) from error
+        raise EngineError(_ABSURD) from error
+    if not np.isfinite(upper).all():
+        raise EngineError(_ABSURD)
+    return upper

@@ -16,6 +16,7 @@ from quantize.labels import Label, read_labels
 from quantize.metrics import NonFiniteError, check_finite, log_probabilities
 from quantize.model import Signature, load_model, read_signature
 from quantize.nonfinite import Naming, explained_scores
+from quantize.portable_math import exp
 from quantize.prediction.reading import Pixels, in_batches, read_images, stacked
 from quantize.prediction.scores import best
 from quantize.prediction.writers import Prediction, Summary, Writer
@@ -122,7 +123,7 @@ class Predictor:
                 f"--compare {self.models[1].path}: has {logs[1].shape[1]} classes, the other model "
                 f"{logs[0].shape[1]}; compare models of the same task"
             )
-        kl = (np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1)
+        kl = (exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1)
         return zip(zip(*guesses, strict=True), map(float, kl), strict=True)
 
 

@@ -3,6 +3,10 @@
 All functions take `weights [G, M, K]` (groups, output rows, inputs in packed order) and a Hessian `H [G, K,
 K] = AᵀA / n` of the vectors that they multiply, so that the squared error of the outputs of a row is `eᵀ H e`
 with `e` the error of its weights.
+
+All arithmetic between the weights and the integers is in float64. Processors differ in the order in which
+their BLAS adds products up: in float32 that moves a number by 1e-7 of itself, and of a million weights that
+are about to be rounded some lie so near to a half; in float64 it is 1e-16, and none does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy.typing as npt
 from quantize.errors import EngineError
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int16]
 
 # Symmetric int8: -128 has no positive counterpart.
@@ -53,7 +58,7 @@ class Grid:
 
 
 def best_scales(
-    weights: Floats, hessian: Floats, grid: Grid, levels: npt.NDArray[np.float64], *, shared: bool = False
+    weights: Floats, hessian: Doubles, grid: Grid, levels: npt.NDArray[np.float64], *, shared: bool = False
 ) -> Floats:
     """The scale of each row with the least `eᵀ H e` after rounding to the nearest.
 
@@ -76,10 +81,12 @@ def best_scales(
     scales = (found / np.float32(levels[0])).astype(np.float32)
     for level in levels:
         scale = (found / np.float32(level)).astype(np.float32)
-        error = weights - nearest(weights, scale, grid).astype(np.float32) * scale[:, :, None]
-        cost = np.einsum("gmk,gmk->gm", error @ hessian, error, dtype=np.float64)
+        error = weights - nearest(weights, scale, grid) * scale[:, :, None].astype(np.float64)
+        cost = ((error @ hessian) * error).sum(axis=2)
         if shared:
             cost = np.full_like(cost, cost.sum())
+        # Equal errors stay equal, whatever their last bits.
+        cost = cost.astype(np.float32)
         better = cost < best
         best, scales = np.where(better, cost, best), np.where(better, scale, scales)
     scales = np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
@@ -105,7 +112,7 @@ def within_pairs(integers: Integers) -> Integers:
     return result
 
 
-def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Integers:
+def gptq(weights: Floats, hessian: Doubles, scales: Floats, grid: Grid) -> Integers:
     """Rounds column by column, each time moving the error into the columns that are still free.
 
     Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1, with the columns in the order of descending
@@ -125,15 +132,15 @@ def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Intege
     order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
     place = np.argsort(order, axis=1, kind="stable")
     # In units of the scale, so that a column is rounded without another division.
-    free = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
+    free = np.take_along_axis(weights / scales[:, :, None].astype(np.float64), order[:, None, :], axis=2)
     upper = _inverse_factor(hessian, order)
-    fixed = np.zeros(free.shape, dtype=np.float32)
+    fixed = np.zeros(free.shape)
     partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
     alone = (order ^ 1) >= depth
     groups = np.arange(len(weights))
     for start in range(0, depth, _BLOCK):
         stop = min(start + _BLOCK, depth)
-        errors = np.empty((*free.shape[:2], stop - start), dtype=np.float32)
+        errors = np.empty((*free.shape[:2], stop - start))
         for column in range(start, stop):
             value = free[:, :, column]
             low: Any = -float(grid.limit)
@@ -164,19 +171,18 @@ def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return result
 
 
-def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
+def _inverse_factor(hessian: Doubles, order: npt.NDArray[np.int64]) -> Doubles:
     """U, upper triangular, with `UᵀU = H⁻¹` in the given order of columns; GPTQ's `Cholesky(H⁻¹)ᵀ`."""
     ordered = np.take_along_axis(
         np.take_along_axis(damped(hessian), order[:, :, None], axis=1), order[:, None, :], axis=2
     )
+    if not np.isfinite(ordered).all():  # the factorization may well end in numbers all the same
+        raise EngineError(_ABSURD)
     try:
         # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
         # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
         lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
         identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
-        upper = np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
+        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1])
     except np.linalg.LinAlgError as error:
         raise EngineError(_ABSURD) from error
-    if not np.isfinite(upper).all():
-        raise EngineError(_ABSURD)
-    return upper

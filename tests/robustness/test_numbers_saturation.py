@@ -25,7 +25,7 @@ from quantize.saturation import Saturation, find_saturation, here_line, pair_bou
 from quantize.session import make_session, outputs
 from quantize.target import PORTABLE, VNNI
 from quantize.verify import verify
-from tests.quantize.image_samples import configured, folders, write_folders
+from tests.quantize.image_samples import TRANSFORM, configured, folders, write_folders
 from tests.robustness.covering import covers
 from tests.robustness.integer_kernels import products, qlinear_conv
 
@@ -43,7 +43,7 @@ def weights_of(largest: int, *, seed: int = 0) -> np.ndarray[Any, Any]:
 def constants_of(weights: np.ndarray[Any, Any]) -> dict[str, Any]:
     """What QLinearConv reads besides the data, in its order."""
     return {
-        "x_scale": np.float32(0.02),
+        "x_scale": np.float32(0.005),
         "x_zero": np.uint8(0),
         "w": weights,
         "w_scale": np.float32(0.01),
@@ -264,12 +264,16 @@ def test_measuring_commands_tell_that_nothing_saturates(
 def test_predictions_tell(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, other = saved(tmp_path, weights_of(127)), tmp_path / "calm.onnx"
     onnx.save(int8_model(weights_of(64)), other)
-    predictor = make_predictor(path, other=other)
+    config = tmp_path / "c.yaml"
+    content = {"calibration": {"dataloader": {"dataset": folders(pictures), "transform": TRANSFORM}}}
+    config.write_text(json.dumps({"quantization": content}))
+    predictor = make_predictor(path, other=other, config=config)
     (line,) = predictor.saturation(sorted(pictures.rglob("*.png")))
     assert line == f"{path}: weights of 1 of 1 dense operators can saturate on CPUs without VNNI (conv)"
-    assert main(["predict", str(other), str(pictures / "0/000.png"), f"--compare={path}"]) == 0
+    image = str(pictures / "0/000.png")
+    assert main(["predict", str(other), image, f"--compare={path}", f"--config={config}"]) == 0
     assert f"note: {line}" in capsys.readouterr().err
-    assert main(["predict", str(path), str(pictures / "0/000.png")]) == 0
+    assert main(["predict", str(path), image, f"--config={config}"]) == 0
     assert "saturate" not in capsys.readouterr().err
 
 

@@ -54,19 +54,25 @@ if what == "shuffled":
 
     os.listdir, os.scandir = listdir, Shuffled
 if what == "featureless":
-    import platform
     from pathlib import Path
-    platform.processor = platform.machine = lambda: "unknown"
     import quantize.processor
     # /proc/cpuinfo, which our own detection reads.
     nowhere = Path("/nonexistent/cpuinfo")
     quantize.processor.CPUINFO = nowhere
     quantize.processor.cpu.__defaults__ = (nowhere,)
-    # py-cpuinfo, which the engine's CpuInfo asks.
+    # py-cpuinfo, which the engine's CpuInfo asks: it finds neither VNNI nor anything else.
     import cpuinfo
-    cpuinfo.get_cpu_info = lambda: {"flags": [], "arch": "X86_64"}
-    import neural_compressor.utils.utility as utility
-    assert not utility.CpuInfo().vnni
+    cpuinfo.get_cpu_info = dict
+if what == "featured":
+    import cpuinfo
+
+    class Everything:
+        def get_max_extension_support(self): return 7
+        def _run_asm(self, *_): return 0xFFFFFFFF
+
+    cpuinfo.get_cpu_info, cpuinfo.CPUID = lambda: {"arch": "X86_64"}, Everything
+    import quantize.processor
+    quantize.processor.cpu = lambda *_: ("Everything", ["amx_int8", "avx512_vnni", "avx_vnni"])
 os.umask(int(os.environ.get("HARNESS_UMASK", "022"), 8))
 from quantize.cli import main
 sys.exit(main(argv))
@@ -216,6 +222,13 @@ CORES = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX")
             marks=row(
                 "The CPU's features hidden from our detection, the engine's, numpy and OpenBLAS",
             ),
+        ),
+        pytest.param(
+            "featured",
+            (),
+            {},
+            id="more features",
+            marks=row("Features claimed that the CPU may not have (AMX, VNNI, bf16)"),
         ),
     ],
 )

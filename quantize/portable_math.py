@@ -56,9 +56,9 @@ def log(values: npt.ArrayLike) -> Doubles:
     mantissa, exponent = np.frexp(x)
     small = mantissa < _ROOT_HALF
     m = np.where(small, mantissa * 2.0, mantissa)
-    e = (exponent - small).astype(np.float64)
-    s = (m - 1.0) / (m + 1.0)
-    found = e * _LN2_HIGH + (2.0 * s * _polynomial(s * s, _LOG_TERMS) + e * _LN2_LOW)
+    e: Doubles = np.subtract(exponent, small, dtype=np.float64)
+    s: Doubles = (m - 1.0) / (m + 1.0)
+    found = e * _LN2_HIGH + (2.0 * s * _polynomial(np.square(s), _LOG_TERMS) + e * _LN2_LOW)
     result: Doubles = np.where(x > 0.0, np.where(np.isinf(x), np.inf, found), -np.inf)
     return result
 

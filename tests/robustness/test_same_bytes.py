@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import shutil
 import stat
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from quantize.session import make_session, outputs
 from tests.quantize.image_samples import CLASSES, EXTENT, TRANSFORM, folders
 from tests.quantize.net import Net
 
-COUNT = 72
+COUNT = 56
 
 # Locales sort and lower these differently: the Turkish dotless i and its capital, umlauts, capitals.
 NAMES = ("I", "\u0131", "i", "\u0130", "\u00e4", "z")
@@ -79,13 +81,39 @@ sys.exit(main(argv))
 """
 
 
+# The arithmetic of the refinement on correlated inputs, where the error of one weight moves into many others.
+ROUNDING = """
+import hashlib
+import numpy as np
+from quantize.refine.rounding import Grid, best_scales, gptq
+from quantize.refine.weights import _hessian, _levels, _steps
+from quantize.scales import activation_scale
+
+random, digest = np.random.default_rng(7), hashlib.sha256()
+for groups, rows, depth, count in ((1, 48, 300, 700), (24, 1, 9, 500), (2, 12, 72, 600)):
+    mix = random.normal(size=(groups, depth, 24)) / 5
+    vectors = np.einsum("gdk,ngk->ngd", mix, random.normal(size=(count, groups, 24))) + 0.1
+    vectors = np.maximum(vectors, 0).astype(np.float32)
+    entry = activation_scale(0.0, float(np.quantile(vectors, 0.999)))
+    weights = random.standard_t(4, size=(groups, rows, depth)).astype(np.float32)
+    hessian, grid = _hessian(_steps(vectors, entry), entry.scale), Grid(127, paired=groups == 1)
+    scales = best_scales(weights, hessian, grid, _levels(grid))
+    digest.update(hessian.tobytes() + scales.tobytes() + gptq(weights, hessian, scales, grid).tobytes())
+print(digest.hexdigest())
+"""
+
+# Kernels of OpenBLAS that add up in other orders, by the CPUs that they are for; it refuses none of them here
+# whose instructions are missing, so those of AVX-512 are left out.
+CORES = ("Prescott", "Nehalem", "Sandybridge", "Haswell")
+
+
 def classifier() -> onnx.ModelProto:
     """A padded stem, a depthwise and a strided convolution, an addition, two Gemms: every pass has work."""
     net = Net(13, seed=4)
     x = net.clip(net.conv("image", 3, 12))
     x = net.clip(net.conv(x, 12, 12, group=12))
     y = net.conv(x, 12, 8, 1)
-    z = net.conv(net.clip(net.conv(y, 8, 40, 1)), 40, 8, 1)
+    z = net.conv(net.clip(net.conv(y, 8, 24, 1)), 24, 8, 1)
     y = net.node("Add", y, z)
     net.head(net.relu(net.conv(y, 8, 24, 3, strides=[2, 2])), 24, classes=CLASSES)
     return net.model(shape=["n", 3, EXTENT, EXTENT], classes=CLASSES)
@@ -122,7 +150,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "images" / str(label)).mkdir(exist_ok=True)
     data = {"dataloader": {"dataset": folders(root / "images"), "transform": TRANSFORM}}
     config = {
-        "quantization": {"calibration": {"sampling_size": 20, **data}},
+        "quantization": {"calibration": {"sampling_size": 16, **data}},
         "evaluation": {"accuracy": {**data}},
         "refine": {"effort": "full"},
         "cache": {"enabled": False},
@@ -188,78 +216,92 @@ def assert_same(one: Finished, other: Finished) -> None:
 # What this build of numpy may be told not to use.
 NUMPY_FEATURES = "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL"
 
-# Kernels of OpenBLAS that add up in other orders, by the features of the CPU that they are for.
-CORES = ("Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX")
+
+@pytest.fixture(scope="module")
+def turkish(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a Turkish locale, made here where the system has none."""
+    folder = tmp_path_factory.mktemp("locales")
+    if shutil.which("localedef") is not None:
+        command = ["localedef", "-c", "-i", "tr_TR", "-f", "UTF-8", str(folder / "tr_TR.UTF-8")]
+        subprocess.run(command, capture_output=True, check=False)
+    return {"LC_ALL": "tr_TR.UTF-8", **({"LOCPATH": str(folder)} if any(folder.iterdir()) else {})}
 
 
-@pytest.mark.parametrize(
-    ("what", "flags", "environment"),
-    [
-        pytest.param("plain", (), {}, id="again", marks=row("Run a second time")),
-        pytest.param("plain", ("--threads=3",), {}, id="threads", marks=row("Other numbers of threads")),
-        pytest.param("shuffled", (), {}, id="listing", marks=row("Folders listed in another order")),
-        pytest.param(
-            "plain", (), {"LC_ALL": "tr_TR.UTF-8"}, id="tr_TR", marks=row("Another locale: tr_TR.UTF-8")
-        ),
-        pytest.param("plain", (), {"LC_ALL": "C"}, id="C", marks=row("Another locale: C")),
-        pytest.param(
-            "plain",
-            (),
-            {"LC_ALL": "POSIX", "PYTHONUTF8": "1"},
-            id="POSIX",
-            marks=row("Another locale: POSIX"),
-        ),
-        pytest.param("plain", (), {"TZ": "Asia/Kathmandu"}, id="TZ", marks=row("Another time zone")),
-        pytest.param("plain", (), {"PYTHONHASHSEED": "4711"}, id="hash", marks=row("Another PYTHONHASHSEED")),
-        pytest.param(
-            "featureless",
-            (),
-            {
-                "NPY_DISABLE_CPU_FEATURES": NUMPY_FEATURES,
-                "OPENBLAS_CORETYPE": "Prescott",
-            },
-            id="features",
-            marks=row(
-                "The CPU's features hidden from our detection, the engine's, numpy and OpenBLAS",
-            ),
-        ),
-        pytest.param(
-            "featured",
-            (),
-            {},
-            id="more features",
-            marks=row("Features claimed that the CPU may not have (AMX, VNNI, bf16)"),
-        ),
-    ],
-)
-def test_the_same_bytes(
-    what: str, flags: tuple[str, ...], environment: dict[str, str], run: Run, first: Finished
-) -> None:
-    assert_same(first, run(what, *flags, environment=environment))
+# Runs are dear, so each is disturbed in several ways at once: where all bytes are the same, none counts.
+@row("Run again in another time zone")
+@row("Another PYTHONHASHSEED")
+@row("Folders listed in another order")
+def test_time_zone_hash_seed_and_listing(run: Run, first: Finished) -> None:
+    found = run("shuffled", environment={"PYTHONHASHSEED": "4711", "TZ": "Asia/Kathmandu"})
+    assert_same(first, found)
+    assert found.report["run"]["started_at"].endswith("+00:00")
+    # Times and places are what is left to differ, and they do.
+    assert steady(first.report, TIMES) != steady(found.report, TIMES)
+    assert first.report["run"]["stages"] != found.report["run"]["stages"]
 
 
+@row("Another number of threads")
 @row("Another working directory, and relative paths")
-def test_working_directory(run: Run, first: Finished, inputs: Path, tmp_path: Path) -> None:
+@row("Another umask")
+@row("The locale tr_TR.UTF-8, which lowers I to a dotless i")
+def test_threads_folder_umask_and_locale(
+    run: Run, first: Finished, inputs: Path, tmp_path: Path, turkish: dict[str, str]
+) -> None:
     (tmp_path / "here").mkdir()
     os.symlink(inputs, tmp_path / "here" / "data")
-    found = run(cwd=tmp_path / "here", model="data/m.onnx", config="data/c.yaml", output="out")
-    assert_same(first, found)
-
-
-@row("Another umask")
-def test_umask(run: Run, first: Finished) -> None:
-    found = run(environment={"HARNESS_UMASK": "077"})
+    found = run(
+        "plain",
+        "--threads=3",
+        environment={**turkish, "HARNESS_UMASK": "077"},
+        cwd=tmp_path / "here",
+        model="data/m.onnx",
+        config="data/c.yaml",
+        output="out",
+    )
     assert_same(first, found)
     assert {stat.S_IMODE(path.stat().st_mode) for path in found.folder.glob("*.onnx")} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in first.folder.glob("*.onnx")} == {0o644}
 
 
+@row("The locale C")
+@row("The CPU's features hidden from our detection and the engine's, from numpy and from OpenBLAS")
+def test_hidden_features(run: Run, first: Finished) -> None:
+    hidden = {"NPY_DISABLE_CPU_FEATURES": NUMPY_FEATURES, "OPENBLAS_CORETYPE": "Prescott"}
+    found = run("featureless", environment={**hidden, "LC_ALL": "C"})
+    assert_same(first, found)
+    assert found.report["run"]["platform"]["cpu_features"] == []
+
+
+@row("The locale POSIX")
+@row("Features claimed that the CPU may not have (AMX, VNNI, bf16)")
+@row("Another kernel of OpenBLAS (Haswell)")
+def test_claimed_features(run: Run, first: Finished) -> None:
+    found = run("featured", environment={"LC_ALL": "POSIX", "OPENBLAS_CORETYPE": "Haswell"})
+    assert_same(first, found)
+
+
+@row("Weights of large layers are rounded with every kernel that OpenBLAS has for x86")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="these kernels are those of x86-64")
+def test_weights_do_not_depend_on_the_kernels_of_openblas(project_root: Path) -> None:
+    found = {
+        core: subprocess.run(
+            [sys.executable, "-c", ROUNDING],
+            env={**os.environ, "PYTHONPATH": str(project_root), "OPENBLAS_CORETYPE": core},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for core in CORES
+    }
+    assert len(set(found.values())) == 1, found
+
+
 @pytest.mark.robustness(
     "Same bytes",
     "The list of fields that may differ is held against a real report",
-    "every entry is there, and nothing else differs",
+    "every entry is there",
 )
-def test_the_list_of_volatile_fields_is_exact(first: Finished, run: Run) -> None:
+def test_the_list_of_volatile_fields_is_exact(first: Finished) -> None:
     def paths(value: Any, at: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
         if isinstance(value, dict):
             return {p for key, item in value.items() for p in paths(item, (*at, key))} | {at}
@@ -272,10 +314,3 @@ def test_the_list_of_volatile_fields_is_exact(first: Finished, run: Run) -> None
     }
     assert {pattern for pattern in VOLATILE if tuple(pattern.split(".")) not in there} == set()
     assert set(TIMES).isdisjoint(PLACES)
-    again = run(environment={"TZ": "America/St_Johns"})
-    assert first.report["run"]["started_at"].endswith("+00:00") and again.report["run"][
-        "started_at"
-    ].endswith("+00:00")
-    # Times alone: what remains differs where the run was started otherwise, and only there.
-    assert steady(first.report, TIMES) != steady(again.report, TIMES)
-    assert steady(first.report) == steady(again.report)

@@ -178,11 +178,23 @@ def _inverse_factor(hessian: Doubles, order: npt.NDArray[np.int64]) -> Doubles:
     )
     if not np.isfinite(ordered).all():  # the factorization may well end in numbers all the same
         raise EngineError(_ABSURD)
-    try:
-        # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
-        # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
-        lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
-        identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
-        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1])
-    except np.linalg.LinAlgError as error:
-        raise EngineError(_ABSURD) from error
+    # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
+    # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
+    inverse = _inverse_of_cholesky(ordered[:, ::-1, ::-1])
+    return np.ascontiguousarray(inverse[:, ::-1, ::-1])
+
+
+def _inverse_of_cholesky(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """L⁻¹ of each [K, K] matrix L Lᵀ; raises EngineError for one that is not positive definite."""
+    from scipy.linalg import lapack
+
+    result = np.empty_like(matrices)
+    for number, matrix in enumerate(matrices):
+        # LAPACK's own inverse of a triangle takes a quarter of the time of numpy's solver, which factors L
+        # again as if it were any matrix.
+        lower, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+        if not failed:
+            result[number], failed = lapack.dtrtri(lower, lower=1)
+        if failed or not np.isfinite(result[number]).all():
+            raise EngineError(_ABSURD)
+    return result

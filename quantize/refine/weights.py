@@ -170,9 +170,9 @@ def _levels(grid: Grid) -> npt.NDArray[np.float64]:
 def _steps(vectors: Floats, scale: ActivationScale) -> Floats:
     """What the vectors are once they went through 8 bits, in units of the scale: integers of at most 255."""
     least, most = scale.integers
-    steps: Floats = np.clip(
-        np.rint(vectors / np.float32(scale.scale)), least - scale.zero_point, most - scale.zero_point
-    )
+    steps: Floats = vectors / np.float32(scale.scale)
+    np.rint(steps, out=steps)
+    np.clip(steps, np.float32(least - scale.zero_point), np.float32(most - scale.zero_point), out=steps)
     return steps
 
 

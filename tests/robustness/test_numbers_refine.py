@@ -19,7 +19,7 @@ from quantize.refine.gain import gain_of, is_plausible, refine_gain
 from quantize.refine.geometry import Geometry
 from quantize.refine.network import Draft
 from quantize.refine.observe import Observations, channel_means
-from quantize.refine.ranking import exceeds_error, ranked, ties
+from quantize.refine.ranking import exceeds_error, ranked, surely_worse, ties
 from quantize.refine.rounding import (
     PAIR_LIMIT,
     Grid,
@@ -64,6 +64,7 @@ def bounded(integers: Any, grid: Grid) -> bool:
 @covers(
     "quantize.refine.rounding.gptq",
     "quantize.refine.rounding._inverse_factor",
+    "quantize.refine.rounding._inverse_of_cholesky",
     "quantize.refine.rounding.damped",
     does="integers keep their limit and the bound of their pair, or one line says that the inputs are absurd",
 )
@@ -340,6 +341,7 @@ DIVERGENCES = hnp.arrays(np.float64, 6, elements=st.floats(0, 100))
 @covers(
     "quantize.refine.ranking.ranked",
     "quantize.refine.ranking.ties",
+    "quantize.refine.ranking.surely_worse",
     "quantize.refine.ranking.exceeds_error",
     does="every candidate is ranked once, the first ties with the best, equal numbers exceed no error",
 )
@@ -354,7 +356,7 @@ def test_ranking(first: Any, second: Any, third: Any) -> None:
         candidates[name].mean() for name in order[1:]
     )
     assert not exceeds_error(np.zeros(6), 0.5) and not exceeds_error(np.ones(1), 0.5)
-    assert ties(first, first)
+    assert ties(first, first) and not surely_worse(first, first)
 
 
 @covers(
@@ -370,7 +372,7 @@ def test_ranking(first: Any, second: Any, third: Any) -> None:
 def test_multipliers(found: list[Any], available: int, wanted: int) -> None:
     entries = [ActivationScale(float(number), 0) for number in range(1, 6)]
     ways = dict(zip(MULTIPLIERS, entries[1:], strict=True))
-    chosen = best_multiplier(entries[0], ways, lambda entry: found[int(entry.scale) - 1])
+    chosen = best_multiplier(entries[0], ways, lambda entry, of: found[int(entry.scale) - 1][of], first=3)
     if chosen != 1.0:
         assert found[int(ways[chosen].scale) - 1].mean() < found[0].mean()
     indices = _spread(available, wanted).tolist()

@@ -49,7 +49,13 @@ class Baseline:
     @cached_property
     def evaluation(self) -> Evaluation:
         """Its accuracy, image by image; raises as `evaluate`."""
-        found = evaluate({_NAME: self}, self.loader, workers=self._workers, description="fp32 baseline")
+        found = evaluate(
+            {_NAME: self},
+            self.loader,
+            workers=self._workers,
+            description="fp32 baseline",
+            sources={_NAME: self.model_path},
+        )
         with self._lock:
             self._session = None  # with what it has taken for activations; it is made again if needed
         return found[_NAME]

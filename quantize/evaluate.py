@@ -8,7 +8,7 @@ and no output depends on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,8 +16,18 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from quantize.batches import Batch, Batches, Item, Labels, Remembered, items_of
-from quantize.errors import InputError
-from quantize.metrics import TOP_K, Counts, Equality, Fidelity, Floats, count_ties, label_ranks
+from quantize.errors import InputError, PipelineError
+from quantize.metrics import (
+    TOP_K,
+    Counts,
+    Equality,
+    Fidelity,
+    Floats,
+    NonFiniteError,
+    count_ties,
+    label_ranks,
+)
+from quantize.nonfinite import Naming, Source, explained_scores, naming_of
 from quantize.parallel import in_order
 from quantize.session import outputs
 
@@ -106,6 +116,8 @@ def evaluate(
     workers: int = 1,
     watch: Watch | None = None,
     description: str | None = None,
+    sources: Mapping[str, Source] | None = None,
+    made_here: Collection[str] = (),
 ) -> dict[str, Evaluation]:
     """Run every model on every batch, one model after another.
 
@@ -125,13 +137,16 @@ def evaluate(
         workers: batches under way at once.
         watch: may end the pass early.
         description: what the progress display calls it, where the batches have one.
+        sources: the graphs or files of the models, so that NaN can be traced to the operator that makes it.
+        made_here: names of models that are none of the user's.
 
     Returns:
         One evaluation per model, under the same name.
 
     Raises:
-        InputError: no images; images or labels that do not fit the models; unknown names.
-        EngineError: a model failed or put out NaN.
+        InputError: no images; images or labels that do not fit the models; unknown names; NaN from a model
+            that was given, with the operator that makes it and the image.
+        EngineError: a model failed, or one that was made here or has no source put out NaN.
     """
     _check_names(models, reference, [*pairs, *((name, name) for name in witnesses or {})])
     tallies = {name: _Tally() for name in models}
@@ -146,6 +161,9 @@ def evaluate(
         witness_images,
         in_turn,
         observer is not None,
+        sources or {},
+        made_here,
+        batches,
     )
 
     def judge(item: Item) -> _Step:
@@ -187,6 +205,13 @@ class _Wanted:
     witness_images: int
     in_turn: bool
     observed: bool
+    sources: Mapping[str, Source]
+    made_here: Collection[str]
+    batches: object
+
+    def naming(self, item: Item) -> Naming:
+        """What to call the images of a batch."""
+        return naming_of(self.batches, item.first)
 
 
 def _images_of(step: _Step) -> int:
@@ -204,7 +229,10 @@ def _judged(wanted: _Wanted, item: Item) -> _Step:
     reference, labels = wanted.reference, item.labels()
     outcomes, counts = {}, {}
     for name, values in logits.items():
-        ranks = label_ranks(values, labels, model=name)
+        try:
+            ranks = label_ranks(values, labels, model=name)
+        except NonFiniteError as error:
+            raise _traced(wanted, item, error) from error
         outcomes[name] = Outcome(ranks == 0, ranks < TOP_K)
         counts[name] = Counts.from_hits(outcomes[name].top1, outcomes[name].top5, ties=count_ties(values))
     fidelity = {
@@ -223,6 +251,15 @@ def _judged(wanted: _Wanted, item: Item) -> _Step:
         witness=_witnessed(wanted, item, logits),
         shown=(logits, labels) if wanted.observed else None,
     )
+
+
+def _traced(wanted: _Wanted, item: Item, error: NonFiniteError) -> PipelineError:
+    """The error with the operator and the image, where the model's graph is known."""
+    source = wanted.sources.get(error.model)
+    if source is None:
+        return error
+    ours = error.model in wanted.made_here
+    return explained_scores(error, source, item.images(), wanted.naming(item), model=error.model, ours=ours)
 
 
 def _witnessed(wanted: _Wanted, item: Item, logits: Mapping[str, Floats]) -> dict[str, Equality]:

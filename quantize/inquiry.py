@@ -16,6 +16,7 @@ from quantize.diagnose.diagnosis import Diagnosis, Sensitivity, measured_sensiti
 from quantize.diagnose.options import ReportOptions
 from quantize.diagnose.record import read_record
 from quantize.diagnose.thumbnails import thumbnail
+from quantize.diagnose.work import multiply_adds
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.report import RunContext
@@ -105,7 +106,7 @@ class Inquiry:
             [one.name for one in self._source.inventory.quantizable if one.name not in left],
             found.divergence_without,
             asked=self._options.measure_sensitivity,
-            trial_s=found.trial.duration_s,
+            multiply_adds=multiply_adds(self._source.prepared),
         )
 
     def told(self, context: RunContext, diagnosis: Diagnosis | None) -> RunContext:

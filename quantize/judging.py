@@ -85,7 +85,14 @@ class AccuracyJudge:
         else:
             session = make_session(model, threads=1)
             description = f"trial {self._calls - 1}" if self._calls > 1 else "fp32"
-            found = evaluate({"model": session}, self._loader, workers=self._threads, description=description)
+            found = evaluate(
+                {"model": session},
+                self._loader,
+                workers=self._threads,
+                description=description,
+                sources={"model": model},
+                made_here=("model",) if self._calls > 1 else (),
+            )
             counts = found["model"].counts
             self.judged_images += counts.images
         if self._calls == 1:
@@ -114,6 +121,8 @@ class AccuracyJudge:
                 outcomes["model"].top1 if metric == "top1" else outcomes["model"].top5
             ),
             description=f"trial {self._calls - 1}",
+            sources={"model": model},
+            made_here=("model",),
         )["model"]
         self.judged_images += test.seen
         if test.seen == len(reference):

@@ -14,7 +14,14 @@ from quantize.config import Config
 from quantize.data import evaluation_data, performance_batch
 from quantize.evaluate import evaluate
 from quantize.model import Signature, load_model, read_signature
-from quantize.printable import json_ready
+from quantize.printable import json_ready, printable
+from quantize.saturation import (
+    SATURATION_IMAGES,
+    Saturation,
+    exact_session,
+    find_saturation,
+    pair_bound,
+)
 from quantize.session import make_session
 from quantize.stages import Stages, Verbosity
 
@@ -33,24 +40,36 @@ def run_evaluate(
     _warn(stages, data.warnings)
     session = make_session(input_model, threads=1)
     name = input_model.name
-    found = evaluate({name: session}, data.loader, workers=config.thread_count)[name].counts
+    bound = pair_bound(input_model)
+    found = evaluate(
+        {name: session},
+        data.loader,
+        workers=config.thread_count,
+        sources={name: input_model},
+        witnesses={name: exact_session(input_model)} if bound.checked else {},
+        witness_images=SATURATION_IMAGES,
+    )
+    counts, witness = found[name].counts, found[name].witness
+    saturation = None if witness is None else Saturation(witness, bound)
     if as_json:
         _print_json(
             {
                 "model": str(input_model),
-                "images": found.images,
-                "top1_fraction": found.top1,
-                "top1_correct": found.top1_correct,
-                "top5_fraction": found.top5,
-                "top5_correct": found.top5_correct,
-                "top1_ties": found.top1_ties,
+                "images": counts.images,
+                "top1_fraction": counts.top1,
+                "top1_correct": counts.top1_correct,
+                "top5_fraction": counts.top5,
+                "top5_correct": counts.top5_correct,
+                "top1_ties": counts.top1_ties,
                 "skipped": data.soundness.to_json(),
+                "saturation": None if saturation is None else saturation.to_json(),
             }
         )
         return 0
-    print(f"Accuracy: {found.top1:.4f} top-1, {found.top5:.4f} top-5, {found.images} images")
-    if found.top1_ties:
-        print(f"{found.top1_ties} images have more than one best class; the lowest index counts")
+    print(f"Accuracy: {counts.top1:.4f} top-1, {counts.top5:.4f} top-5, {counts.images} images")
+    if counts.top1_ties:
+        print(f"{counts.top1_ties} images have more than one best class; the lowest index counts")
+    _tell(saturation, name)
     return 0
 
 
@@ -74,6 +93,7 @@ def run_benchmark(
         warmup=performance.warmup,
         iterations=iterations,
     )
+    saturation = find_saturation(input_model, batch, threads=threads)
     if as_json:
         latency = {name: getattr(found.latency, name) for name in ("median_ms", "p90_ms", "p99_ms")}
         _print_json(
@@ -84,6 +104,7 @@ def run_benchmark(
                 "batch_size": found.batch_size,
                 "threads": threads,
                 "instances": instances,
+                "saturation": None if saturation is None else saturation.to_json(),
             }
         )
         return 0
@@ -92,7 +113,16 @@ def run_benchmark(
         f"{found.latency.p99_ms:.3f} ms p99, batch size {found.batch_size}"
     )
     print(f"Throughput: {found.throughput_images_per_s:.1f} images/s")
+    _tell(saturation, input_model.name)
     return 0
+
+
+def _tell(saturation: Saturation | None, name: str) -> None:
+    """What was looked for in an int8 model, found or not."""
+    if saturation is None:
+        return
+    for line in saturation.lines(name) or [f"{name}: no integer product saturates, on any CPU"]:
+        print(printable(line))
 
 
 def _signature(path: Path) -> Signature:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.errors import EngineError, InputError
+from quantize.portable_math import exp, log
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -22,7 +23,21 @@ Labels = npt.NDArray[np.integer[Any]]
 TOP_K = 5
 # Log-probabilities are bounded below by that of float32's smallest normal number (1.2e-38): a softmax in
 # float32 cannot say less than that, and an int8 one says 0, which would make any divergence infinite.
-_LOG_FLOOR = float(np.log(np.finfo(np.float32).tiny))
+_PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
+_LOG_FLOOR = float(log(_PROBABILITY_FLOOR))
+
+
+class NonFiniteError(EngineError):
+    """Scores are NaN or plus infinity.
+
+    Attributes:
+        model: what the model is called.
+        rows: the images of the batch that it happened to.
+    """
+
+    def __init__(self, model: str, rows: tuple[int, ...], images: int) -> None:
+        super().__init__(f"{model}: NaN or infinite logits for {len(rows)} of {images} images of a batch")
+        self.model, self.rows = model, rows
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,8 @@ class Equality:
         equal = (left == right).all(axis=1)
         if equal.all():
             return cls(len(left), len(left))
-        differing = left[~equal].astype(np.float64) - right[~equal].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # two equal infinities
+            differing = left[~equal].astype(np.float64) - right[~equal].astype(np.float64)
         return cls(len(left), int(equal.sum()), float(np.nanmax(np.abs(differing))))
 
     def merge(self, other: Equality) -> Equality:
@@ -192,11 +208,14 @@ def count_ties(logits: Floats) -> int:
 
 
 def check_finite(logits: Floats, model: str) -> None:
-    """Refuse NaN and plus infinity; minus infinity is a probability of zero and can be ranked."""
+    """Refuse NaN and plus infinity; minus infinity is a probability of zero and can be ranked.
+
+    Raises:
+        NonFiniteError: it says of which images.
+    """
     bad = ~(logits < np.inf)
     if bad.any():
-        images = int(bad.any(axis=1).sum())
-        raise EngineError(f"{model}: NaN or infinite logits for {images} of {len(logits)} images of a batch")
+        raise NonFiniteError(model, tuple(np.flatnonzero(bad.any(axis=1)).tolist()), len(logits))
 
 
 def check_labels(labels: Labels, classes: int, model: str) -> None:
@@ -221,10 +240,10 @@ def log_probabilities(values: Floats, *, probabilities: bool) -> npt.NDArray[np.
     x = values.astype(np.float64)
     if probabilities:
         total = np.maximum(x.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        clipped: npt.NDArray[np.float64] = np.log(np.clip(x / total, np.exp(_LOG_FLOOR), 1.0))
+        clipped: npt.NDArray[np.float64] = log(np.clip(x / total, _PROBABILITY_FLOOR, 1.0))
         return clipped
     x -= x.max(axis=1, keepdims=True)
-    x -= np.log(np.exp(x).sum(axis=1, keepdims=True))
+    x -= log(exp(x).sum(axis=1, keepdims=True))
     floored: npt.NDArray[np.float64] = np.maximum(x, _LOG_FLOOR)
     return floored
 
@@ -249,7 +268,7 @@ def divergences(
     check_finite(candidate, model)
     log_p = log_probabilities(reference, probabilities=probabilities)
     log_q = log_probabilities(candidate, probabilities=probabilities)
-    each: npt.NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    each: npt.NDArray[np.float64] = (exp(log_p) * (log_p - log_q)).sum(axis=1)
     return each
 
 

@@ -25,6 +25,7 @@ from quantize.graph import (
     without_dead_nodes,
 )
 from quantize.model import Signature
+from quantize.nonfinite import explained
 from quantize.session import make_session, outputs
 
 MINIMUM_OPSET = 13
@@ -58,7 +59,7 @@ def prepare(
             open.
 
     Raises:
-        InputError: the opset cannot be converted.
+        InputError: the opset cannot be converted, or the model puts out NaN for seeded noise.
         EngineError: the prepared model does not reproduce the original's outputs.
     """
     original = onnx.ModelProto()
@@ -75,8 +76,8 @@ def prepare(
     difference = _relative_difference(original, prepared, signature, image_shape)
     if np.isnan(difference):
         raise EngineError(
-            "the model's outputs on random images are not finite, or changed their shape while it was "
-            "prepared; check that it works in fp32"
+            "the model's outputs on random images became NaN or infinite, or changed their shape, while it "
+            "was prepared; export it again with another opset"
         )
     if difference > _CHECK_TOLERANCE_FRACTION:
         raise EngineError(
@@ -217,6 +218,8 @@ def _relative_difference(
     batch = signature.batch or _CHECK_IMAGE_COUNT
     images = np.random.default_rng(_CHECK_SEED).normal(size=(batch, *image_shape)).astype(np.float32)
     old, new = (outputs(make_session(model, threads=1), images) for model in (before, after))
+    if not np.all(np.isfinite(old)):
+        raise explained(before, images, model="--input_model", image_name="images of seeded noise")
     if old.shape != new.shape or not (np.all(np.isfinite(old)) and np.all(np.isfinite(new))):
         return float("nan")
     spread = float(np.ptp(old)) or 1.0

@@ -162,6 +162,9 @@ class _Writer:
 
     def _constant(self, wanted: str, value: np.ndarray[Any, Any], owner: str = "tensor") -> str:
         name = self._name(wanted, owner)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            # Integer kernels would make some bytes of it, and nobody would notice.
+            raise EngineError(f"constant {name!r} is NaN or infinite; this is a fault of the pipeline")
         self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 

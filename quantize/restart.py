@@ -9,13 +9,14 @@ from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineResult, Trial
-from quantize.errors import InputError
+from quantize.errors import InputError, PipelineError
 from quantize.judging import AccuracyJudge
 from quantize.model import load_model
 from quantize.operators import FloatOperator
 from quantize.qdq import write_qdq
 from quantize.refine import Network
 from quantize.refine.given import GIVEN, GivenRanges, read_given
+from quantize.saturation import SATURATION_IMAGES, find_saturation
 from quantize.search import make_refiner, measure_ranges, say_trial
 from quantize.source import Source
 from quantize.stages import Stages
@@ -46,6 +47,9 @@ def refine_given(
         InputError: it is no QDQ model of the input model, or nothing may be refined.
         EngineError: the runtime failed.
     """
+    warnings = _saturation(path, data)
+    for warning in warnings:
+        stages.say(f"warning: {warning}")
     network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
     given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
@@ -90,4 +94,19 @@ def refine_given(
         fp32_operators=(*floats, *source.inventory.floating),
         sensitivity={},
         stopped_by="criterion" if trial.met else "exhausted",
+        warnings=warnings,
     )
+
+
+def _saturation(path: Path, data: Data) -> tuple[str, ...]:
+    """What saturates in the given model, here or elsewhere; its refined form is checked by itself.
+
+    Nothing of a model that ONNX Runtime does not run on these images: for refinement it is only read.
+    """
+    count = min(len(data.calibration.images), SATURATION_IMAGES)
+    ((images, _),) = data.calibration.subset(range(count), batch_size=count)
+    try:
+        found = find_saturation(path, images)
+    except PipelineError:
+        return ()
+    return () if found is None else tuple(found.lines(f"--start_from {path.name}"))

@@ -15,6 +15,7 @@ from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
+from quantize.nonfinite import naming_of
 from quantize.operators import Inventory, tensors_before_weights
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.ranges.collect import each_alone
@@ -176,6 +177,7 @@ def make_refiner(
         options,
         threads=config.thread_count,
         first_rule=first_rule,
+        naming=naming_of(data.judging),
     )
 
 

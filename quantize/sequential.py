@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.criterion import Criterion
+from quantize.portable_math import log
 
 Bools = npt.NDArray[np.bool_]
 
@@ -37,6 +38,9 @@ LEAST_IMAGES = 5000
 # Shares of the capital. The best one is about (excess of the mean) / (share of images that differ): declines
 # just above a tolerance of 1 % among 5 % differing images want 0.1 to 0.3, bad trials as much as they can.
 _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7])
+_LN2 = float(log(2.0))
+# Powers of two after which the capitals are brought back to 1; float64 reaches to 1023.
+_FAR = 500
 # Of the largest bet that cannot ruin the gambler.
 _BOLDEST_FRACTION = 0.95
 
@@ -57,7 +61,9 @@ class Sequential:
         scale = reference if criterion.kind == "relative" else 1.0
         self._allowed_sum = criterion.tolerance * scale * len(baseline)
         self._threshold = math.log(1 / error_fraction)
-        self._log_capitals = np.zeros(len(_BETS))
+        # K of each bet is `capitals · 2^exponent`: products need no logarithm, whose last bit is not the same
+        # on every CPU.
+        self._capitals, self._exponent = np.ones(len(_BETS)), 0
         self._seen = 0
         self._sum = 0
 
@@ -74,8 +80,7 @@ class Sequential:
     @property
     def log_capital(self) -> float:
         """Log K, of the average over all bets."""
-        top = float(self._log_capitals.max())
-        return top + math.log(float(np.exp(self._log_capitals - top).mean()))
+        return float(log(self._capitals.mean())) + self._exponent * _LN2
 
     def add(self, hits: Bools) -> bool:
         """Takes the trial's outcomes on the next images; whether the criterion is refuted by now.
@@ -102,7 +107,11 @@ class Sequential:
         if mean <= -1:  # the hypothesis is impossible, which `refuted` says without any bet
             return
         bets = np.minimum(_BETS, _BOLDEST_FRACTION / (1 + mean))
-        self._log_capitals += np.log1p(bets * (difference - mean))
+        self._capitals *= 1.0 + bets * (difference - mean)
+        _, exponent = math.frexp(float(self._capitals.max()))
+        if abs(exponent) > _FAR:
+            self._capitals = np.ldexp(self._capitals, -exponent)
+            self._exponent += exponent
 
 
 # `allowed_sum` is a product of floats, and a criterion that is met exactly is met.

@@ -17,11 +17,12 @@ from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
 from quantize.evaluate import Evaluation, Observer, evaluate
 from quantize.files import sha256_of_file
-from quantize.kernels import Coverage, declared_coverage, integer_coverage, optimized_model
+from quantize.kernels import Coverage, declared_coverage, integer_coverage
 from quantize.loading import external_files, read_model
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
-from quantize.portability import COMPARED_IMAGES, EXACT_KERNELS, PairBound, Portability, check_pairs
+from quantize.portability import COMPARED_IMAGES, Portability
 from quantize.profiler import profile_ms
+from quantize.saturation import exact_session, here_line, pair_bound
 from quantize.session import input_shape, make_session, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
 from quantize.target import PORTABLE, Format, Target
@@ -170,6 +171,8 @@ def verify(
         observer=observer,
         workers=threads,
         description="verifying the files as written",
+        sources=paths,
+        made_here=tuple(artefacts),
     )
     image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
     classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])
@@ -191,17 +194,29 @@ def verify(
         classes=classes,
         latency_rounds=latency_rounds,
         latency_images=input_shape(sessions[FP32])[0] or 1,
-        warnings=(*_emulated(target), *_warnings(facts, equality, classes)),
+        warnings=(
+            *_emulated(target),
+            *_saturating(compared, target),
+            *_warnings(facts, equality, classes),
+        ),
         target=target,
         throughput=interleaved_throughput(sessions, image),
     )
 
 
 def _exact_sessions(artefacts: Mapping[Format, Path]) -> dict[str, InferenceSession]:
-    return {
-        str(kind): make_session(path, threads=1, config_entries=EXACT_KERNELS)
-        for kind, path in artefacts.items()
-    }
+    return {str(kind): exact_session(path) for kind, path in artefacts.items()}
+
+
+def _saturating(artefacts: Mapping[Format, Artefact], target: Target) -> list[str]:
+    """What accuracy was measured with, where that is not what the deployment computes.
+
+    Targets that have to be exact everywhere fail for it; nothing of others runs here at all.
+    """
+    if target.exact or not target.on_cpu:
+        return []
+    found = ((kind, one.portability.equality) for kind, one in artefacts.items())
+    return [here_line(kind, equality) for kind, equality in found if not equality.bit_equal]
 
 
 def _witnessed_together(found: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
@@ -258,15 +273,8 @@ def _compare(
         top5=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top5_hits, model.top5_hits)),
         fidelity=model.fidelity or Fidelity.empty(),
         speed_up=timing.speed_ups[name],
-        portability=Portability(model.witness or Equality(), _bound(facts.path)),
+        portability=Portability(model.witness or Equality(), pair_bound(facts.path)),
     )
-
-
-def _bound(path: Path) -> PairBound:
-    """Of what the file says, and of what ONNX Runtime makes of it: it may quantize weights by itself."""
-    written = check_pairs(read_model(path))
-    fused = check_pairs(optimized_model(path))
-    return replace(written, unbounded=written.unbounded or fused.unbounded)
 
 
 def size_bytes(path: Path) -> int:

@@ -24,6 +24,8 @@ Int32Array = np.ndarray[Any, np.dtype[np.int32]]
 _BIAS_LIMIT = float(1 << 30)
 
 _TINY = float(np.finfo(np.float32).tiny)
+# Half of what float32 holds: a product of two numbers rounded to it stays finite.
+_LARGEST = float(np.finfo(np.float32).max) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +82,13 @@ def round_bias(bias: np.ndarray[Any, Any], bias_scale: FloatArray) -> Int32Array
 def least_scales(bias: FloatArray | None, data_scale: float, channels: int) -> np.ndarray[Any, Any]:
     """The least scale of each output channel's weights for which its bias fits, float64 [channels].
 
-    A bias scale that float32 cannot hold would make any bias zero or infinite.
+    A bias scale that float32 cannot hold would make any bias zero or infinite; a bias that no such scale fits
+    saturates.
     """
     least = np.full(channels, _TINY / data_scale)
     if bias is not None:
         least = np.maximum(least, np.abs(bias.astype(np.float64)) / data_scale / _BIAS_LIMIT)
-    return least
+    return np.minimum(least, _LARGEST / max(data_scale, 1.0))
 
 
 def quantize_weights(

@@ -32,11 +32,12 @@ if str(PROJECT) not in sys.path:
 
 from quantize.errors import InputError, PipelineError  # noqa: E402  # needs the path above
 from quantize.portability import EXACT_KERNELS  # noqa: E402
+from quantize.saturation import find_saturation  # noqa: E402
 from quantize.session import input_shape, make_session, run  # noqa: E402
 
 Array = npt.NDArray[Any]
 
-_EXACT, _EMULATED = "exact", "emulated"
+_EXACT, _EMULATED, _DETECTED = "exact", "emulated", "detected"
 
 
 def emulation_is_possible() -> bool:
@@ -92,6 +93,10 @@ def _run_here(models: Sequence[str], folder: Path, name: str) -> None:
             for start in range(0, len(images) - size + 1, size)
         ]
         np.save(folder / f"{number}-{name}.npy", np.concatenate(rows))
+        if name == _EMULATED:
+            found = find_saturation(Path(path), images)
+            differing = 0 if found is None else found.equality.images - found.equality.equal_images
+            (folder / f"{number}-{_DETECTED}.txt").write_text(str(differing), encoding="ascii")
 
 
 def _images(arguments: argparse.Namespace) -> Array:
@@ -140,10 +145,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         images = _images(arguments)
         with tempfile.TemporaryDirectory(prefix="quantize-avx2-") as folder:
             found = outputs_on_both([(path, images) for path in arguments.models], Path(folder))
+            detected = [
+                (Path(folder) / f"{number}-{_DETECTED}.txt").read_text(encoding="ascii")
+                for number in range(len(found))
+            ]
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path, (exact, emulated) in zip(arguments.models, found, strict=True):
+    for path, (exact, emulated), seen in zip(arguments.models, found, detected, strict=True):
         equal = np.array(
             [one.tobytes() == other.tobytes() for one, other in zip(exact, emulated, strict=True)]
         )
@@ -151,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         difference = float(np.abs(exact.astype(np.float64) - emulated).max())
         print(
             f"{path.name}: {int(equal.sum())} of {len(equal)} images bit-equal, largest difference "
-            f"{difference:.6g}; sha256 exact {digests[0]}…, emulated {digests[1]}…"
+            f"{difference:.6g}; sha256 exact {digests[0]}…, emulated {digests[1]}…; "
+            f"found on the emulated CPU itself: {seen} saturate"
         )
     return int(any(exact.tobytes() != emulated.tobytes() for exact, emulated in found))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration.errors import InputError, quoted
 from calibration.transforms.base import (
+    MIN_STD,
     Pixels,
     Spec,
     Transform,
@@ -17,9 +18,6 @@ from calibration.transforms.base import (
     check_numbers,
     normalized,
 )
-
-# The smallest deviation that 1.x accepts.
-_MIN_STD = 1e-6
 
 # The numeric types among those that 1.x casts to.
 _DTYPES = (
@@ -69,10 +67,8 @@ class Normalize(Transform):
         mean = check_numbers("Normalize: mean", self.mean)
         std = check_numbers("Normalize: std", self.std)
         for value in std:
-            if value < _MIN_STD:
-                raise InputError(
-                    f"transform Normalize: std: {value!r} is too small: give at least {_MIN_STD}"
-                )
+            if value < MIN_STD:
+                raise InputError(f"transform Normalize: std: {value!r} is too small: give at least {MIN_STD}")
         channel_count = max(len(mean), len(std))
         object.__setattr__(self, "mean", mean if len(mean) == channel_count else mean * channel_count)
         object.__setattr__(self, "std", std if len(std) == channel_count else std * channel_count)

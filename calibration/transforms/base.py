@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +25,13 @@ MOST_PIXELS = 1 << 24
 # A strip of 1 x 60,000 pixels, resized to a shorter side of 256, would take 16 GB. Real photographs stay
 # below 1:20.
 MOST_RESIZED_PIXELS = 1 << 26
+
+
+# The smallest deviation that 1.x accepts.
+MIN_STD = 1e-6
+
+# The arithmetic is that of float32: a larger number would be infinite in it.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,10 @@ def check_pair(where: str, value: object) -> tuple[int, int]:
 
 
 def check_number(where: str, value: object) -> float:
-    """Returns `value` as a float if it is a finite number, else raises InputError naming `where`."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # an integer of more than 308 digits
-            if math.isfinite(value):
-                return float(value)
-    raise InputError(f"transform {where}: {quoted(value)} is not a finite number")
+    """Returns `value` as a float if float32 holds it, else raises InputError naming `where`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise InputError(f"transform {where}: {quoted(value)} is not a finite number")
+    return float(value)
 
 
 def check_numbers(where: str, value: object) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration.errors import InputError
 from calibration.transforms.base import (
+    MIN_STD,
     Array,
     Pixels,
     Spec,
@@ -76,8 +77,10 @@ class ResizeCropImagenet(Transform):
         check_choice(f"{name}: subpixels", self.subpixels, ("RGB",))
         mean = _per_channel(f"{name}: mean_value", self.mean_value)
         std = _per_channel(f"{name}: std_value", self.std_value)
-        if min(std) <= 0:
-            raise InputError(f"transform {name}: std_value: {list(std)} is not positive")
+        if min(std) < MIN_STD:
+            raise InputError(
+                f"transform {name}: std_value: {list(std)} is too small: give at least {MIN_STD}"
+            )
         object.__setattr__(self, "mean_value", mean)
         object.__setattr__(self, "std_value", std)
 

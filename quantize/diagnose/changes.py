@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from quantize.metrics import TOP_K, Floats, Labels, log_probabilities
+from quantize.portable_math import exp
 
 Kind = Literal["lost", "won", "other"]
 KINDS: tuple[Kind, ...] = ("lost", "won", "other")
@@ -87,7 +88,7 @@ class ChangeWatcher:
         log_p, log_q = (
             log_probabilities(row[None], probabilities=self._probabilities)[0] for row in (fp32, int8)
         )
-        kl_nats = float((np.exp(log_p) * (log_p - log_q)).sum())
+        kl_nats = float((exp(log_p) * (log_p - log_q)).sum())
         kind: Kind = "lost" if fp32.argmax() == label else "won" if int8.argmax() == label else "other"
         image = ChangedImage(index, kind, label, kl_nats, _best(fp32, log_p), _best(int8, log_q))
         self._counts[kind] += 1
@@ -106,7 +107,8 @@ class ChangeWatcher:
 def _best(logits: Floats, log_probability: Floats) -> tuple[Guess, ...]:
     """The best classes, equal ones in the order of their index, as everywhere."""
     order = np.argsort(-logits, kind="stable")[:TOP_K]
-    return tuple(Guess(int(k), float(np.exp(log_probability[k]))) for k in order)
+    shares = exp(log_probability)
+    return tuple(Guess(int(k), float(shares[k])) for k in order)
 
 
 def _rooms(available: Mapping[Kind, int], limit: int) -> dict[Kind, int]:

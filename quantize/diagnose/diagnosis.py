@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,8 +31,13 @@ _SIGNAL_IMAGE_COUNT = 16
 # The tensors whose ranges are shown: a row of six small charts fits a screen.
 _WORST_COUNT = 6
 
-# What sensitivity may take when nobody asked for it: a small part of any run.
-_SENSITIVITY_BUDGET_S = 2.0
+# What sensitivity may take when nobody asked for it, in multiply-adds: a few seconds, a small part of any
+# run. Work and not time, because the report must not depend on how busy a machine is.
+_SENSITIVITY_BUDGET = 4e10
+
+# Of each model that is measured: writing it and making a session (20 ms), and the images that it is run on.
+_MODEL_OVERHEAD = 2e8
+_MODEL_IMAGES = 32
 
 _NOT_MEASURED = (
     "Not measured, because it takes more than a moment for this model. Run again with --measure_sensitivity, "
@@ -139,7 +143,11 @@ def _worst(tensors: Sequence[TensorSignal]) -> list[TensorSignal]:
 
 
 def measured_sensitivity(
-    operators: Sequence[str], divergence_without: DivergenceWithout, *, asked: bool, trial_s: float
+    operators: Sequence[str],
+    divergence_without: DivergenceWithout,
+    *,
+    asked: bool,
+    multiply_adds: int | None,
 ) -> Sensitivity:
     """Sensitivity of the finished model, where it was asked for or costs next to nothing.
 
@@ -147,22 +155,17 @@ def measured_sensitivity(
         operators: the integer operators of the model.
         divergence_without: measures one model.
         asked: measure, however long it takes.
-        trial_s: what a trial of the search took; where that is long, time is not even spent on an estimate.
+        multiply_adds: what the network computes for one image; None if that is not known.
     """
     try:
-        slow = trial_s > _SENSITIVITY_BUDGET_S or (
-            _expected_s(operators, divergence_without) > _SENSITIVITY_BUDGET_S
-        )
-        if slow and not asked:
+        if not asked and not _is_cheap(operators, multiply_adds):
             return Sensitivity(origin=_NOT_MEASURED)
         return Sensitivity(savings(operators, divergence_without), "Measured on the finished model.")
     except PipelineError as error:
         return Sensitivity(origin=f"Not measured: {error}.")
 
 
-def _expected_s(operators: Sequence[str], divergence_without: DivergenceWithout) -> float:
-    """How long it would take; the first model does not count, because the images are read for it."""
-    divergence_without(None)
-    began_s = time.monotonic()
-    divergence_without(None)
-    return (time.monotonic() - began_s) * len(operators)
+def _is_cheap(operators: Sequence[str], multiply_adds: int | None) -> bool:
+    if multiply_adds is None:
+        return False
+    return len(operators) * (_MODEL_OVERHEAD + _MODEL_IMAGES * multiply_adds) <= _SENSITIVITY_BUDGET

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from calibration.dataloader import DataLoader
-from quantize.metrics import Counts, Fidelity, Floats
+from quantize.metrics import Counts, Fidelity, Floats, NonFiniteError, check_finite
+from quantize.nonfinite import explained_scores, naming_of
 from quantize.parallel import in_order
 from quantize.session import make_session, outputs
 
@@ -60,19 +61,29 @@ class Probe:
 
     def fidelity(self, model: onnx.ModelProto) -> Fidelity:
         """Agreement with and divergence from fp32; raises as `quantize.session.outputs`."""
-        return self._fidelity(self._run(model))
+        return self._fidelity(model, self._run(model))
 
     def outcome(self, model: onnx.ModelProto) -> Outcome:
         """The same, and how often the model is right; raises as `quantize.session.outputs`."""
         logits = self._run(model)
-        return Outcome(self._fidelity(logits), Counts.from_logits(logits, self._batch[1]))
+        return Outcome(self._fidelity(model, logits), Counts.from_logits(logits, self._batch[1]))
 
     def fp32_counts(self) -> Counts:
         """How often fp32 is right."""
         return Counts.from_logits(self._reference, self._batch[1])
 
-    def _fidelity(self, logits: Floats) -> Fidelity:
+    def _fidelity(self, model: onnx.ModelProto, logits: Floats) -> Fidelity:
+        self._check(self._fp32, self._reference, "fp32 model")
+        self._check(model, logits, "int8 model")
         return Fidelity.from_logits(self._reference, logits, probabilities=self._probabilities)
+
+    def _check(self, model: onnx.ModelProto, logits: Floats, name: str) -> None:
+        """Refuses NaN and infinity by the operator that makes it."""
+        try:
+            check_finite(logits, name)
+        except NonFiniteError as error:
+            naming, ours = naming_of(self._loader), model is not self._fp32
+            raise explained_scores(error, model, self._batch[0], naming, model=name, ours=ours) from error
 
     def _run(self, model: onnx.ModelProto) -> Floats:
         session = make_session(model, threads=1, config_entries=self._config_entries)

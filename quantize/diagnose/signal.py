@@ -81,9 +81,10 @@ class _Powers:
         steps = np.rint(x / scale.scale) + scale.zero_point
         own = (np.clip(steps, 0, UINT8_LEVELS) - scale.zero_point) * scale.scale - x
         error = (q.astype(np.float64) - scale.zero_point) * scale.scale - x
-        self.signal += float(np.dot(x, x))
-        self.noise += float(np.dot(error, error))
-        self.own_noise += float(np.dot(own, own))
+        # numpy's own sums, whose order is fixed; a BLAS product's depends on the CPU.
+        self.signal += float(np.square(x).sum())
+        self.noise += float(np.square(error).sum())
+        self.own_noise += float(np.square(own).sum())
         self.saturated += int(np.count_nonzero((steps < 0) | (steps > UINT8_LEVELS)))
         self.values += x.size
 
@@ -102,7 +103,8 @@ def decibel(signal: float, noise: float) -> float:
     """10 log10(signal / noise); infinite without noise, NaN without either."""
     if noise == 0.0:
         return math.inf if signal > 0.0 else math.nan
-    return 10.0 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+    # The logarithms of both, because their ratio may under- or overflow.
+    return 10.0 * (math.log10(signal) - math.log10(noise)) if signal > 0.0 else -math.inf
 
 
 def measure_signal(

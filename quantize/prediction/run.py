@@ -13,12 +13,15 @@ import onnxruntime as ort
 from calibration.progress import track
 from quantize.errors import InputError
 from quantize.labels import Label, read_labels
-from quantize.metrics import check_finite, log_probabilities
+from quantize.metrics import NonFiniteError, check_finite, log_probabilities
 from quantize.model import Signature, load_model, read_signature
+from quantize.nonfinite import Naming, explained_scores
+from quantize.portable_math import exp
 from quantize.prediction.reading import Pixels, in_batches, read_images, stacked
 from quantize.prediction.scores import best
 from quantize.prediction.writers import Prediction, Summary, Writer
 from quantize.preprocessing import Preprocessing, read_preprocessing
+from quantize.saturation import find_saturation
 from quantize.session import make_session, outputs
 
 # Fewer images are done before a progress display has been read.
@@ -58,8 +61,8 @@ class Predictor:
         """What the models say about each image, in the order of `paths`.
 
         Raises:
-            InputError: the transforms do not make what a model takes.
-            EngineError: a model failed or put out NaN.
+            InputError: the transforms do not make what a model takes, or a model makes NaN of an image.
+            EngineError: a model failed.
         """
         images = read_images(paths, self.preprocessing, threads=self.threads)
         shown = track(
@@ -71,9 +74,23 @@ class Predictor:
         for batch in in_batches(shown, self.batch_size):
             yield from self._batch(batch)
 
+    def saturation(self, paths: Sequence[Path]) -> list[str]:
+        """What saturates in the models, here on the first images or on other CPUs; one line each.
+
+        Raises:
+            EngineError: ONNX Runtime cannot run a model on them.
+        """
+        read = read_images(paths[: self.batch_size], self.preprocessing, threads=self.threads)
+        images = stacked(next(in_batches(read, self.batch_size), []))
+        if images is None:
+            return []
+        found = [(model.path, find_saturation(model.path, images)) for model in self.models]
+        return [line for path, one in found if one is not None for line in one.lines(str(path))]
+
     def _batch(self, batch: Sequence[Pixels]) -> Iterator[Prediction]:
         arrays = stacked(batch)
-        rows = iter(self._rows(arrays)) if arrays is not None else iter(())
+        read = [image.path for image in batch if image.array is not None]
+        rows = iter(self._rows(arrays, lambda row: f"image {read[row]}")) if arrays is not None else iter(())
         for image in batch:
             if image.array is None:
                 yield Prediction(image.path, (), image.problem)
@@ -81,11 +98,16 @@ class Predictor:
                 guesses, kl_nats = next(rows)
                 yield Prediction(image.path, guesses, kl_nats=kl_nats)
 
-    def _rows(self, images: np.ndarray[Any, np.dtype[np.float32]]) -> Iterator[tuple[Any, float | None]]:
+    def _rows(
+        self, images: np.ndarray[Any, np.dtype[np.float32]], naming: Naming
+    ) -> Iterator[tuple[Any, float | None]]:
         logs, guesses = [], []
         for model in self.models:
             logits = outputs(model.session, images, model=str(model.path))
-            check_finite(logits, str(model.path))
+            try:
+                check_finite(logits, str(model.path))
+            except NonFiniteError as error:
+                raise explained_scores(error, model.path, images, naming, model=str(model.path)) from error
             if self.labels is not None and len(self.labels) != logits.shape[1]:
                 raise InputError(
                     f"--labels names {len(self.labels)} classes, but {model.path} gives {logits.shape[1]} "
@@ -101,7 +123,7 @@ class Predictor:
                 f"--compare {self.models[1].path}: has {logs[1].shape[1]} classes, the other model "
                 f"{logs[0].shape[1]}; compare models of the same task"
             )
-        kl = (np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1)
+        kl = (exp(logs[0]) * (logs[0] - logs[1])).sum(axis=1)
         return zip(zip(*guesses, strict=True), map(float, kl), strict=True)
 
 

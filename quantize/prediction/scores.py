@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from quantize.labels import Label
 from quantize.metrics import log_probabilities
+from quantize.portable_math import exp
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -47,7 +48,7 @@ def best(
         probabilities: whether they went through a softmax already.
         labels: one for each class.
     """
-    shares = np.exp(log_probabilities(logits, probabilities=probabilities))
+    shares = exp(log_probabilities(logits, probabilities=probabilities))
     # Sorted by the scores themselves: two of them may be told apart where their probabilities round to one.
     order = np.argsort(-logits.astype(np.float64), axis=1, kind="stable")[:, :count]
     return [

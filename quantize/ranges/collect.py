@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 
 from quantize.errors import EngineError
+from quantize.nonfinite import explained, naming_of
 from quantize.session import make_session
 from quantize.session import run as run_session
 
@@ -68,6 +69,8 @@ def collect_extremes(
 ) -> Extremes:
     """Runs the calibration images once.
 
+    The network's own output is looked at as well: a NaN behind the last of the tensors shows there.
+
     Args:
         model: a prepared fp32 model with one input.
         tensors: names of float32 tensors of its graph, inputs included.
@@ -75,19 +78,28 @@ def collect_extremes(
         threads: images under way at once.
 
     Raises:
-        EngineError: a tensor is not finite; the message names the first one in graph order.
+        InputError: a tensor is not finite; the message names the first operator that makes it so, and the
+            image.
+        EngineError: no image came.
     """
     if not tensors:
         return Extremes({}, {})
+    naming, outputs = naming_of(batches), [value.name for value in model.graph.output]
 
-    def extremes(values: Mapping[str, Array], _: int) -> list[tuple[float, float]]:
+    def extremes(values: Mapping[str, Array], number: int) -> list[tuple[float, float]]:
         found = [(float(values[name].min()), float(values[name].max())) for name in tensors]
-        for name, pair in zip(tensors, found, strict=True):
-            if not np.all(np.isfinite(pair)):
-                raise EngineError(
-                    f"tensor {name!r} of the fp32 model holds NaN or infinity on a calibration image; check "
-                    "the transforms and the model"
-                )
+        bad = [name for name, pair in zip(tensors, found, strict=True) if not np.all(np.isfinite(pair))]
+        # Minus infinity is a probability of zero.
+        bad += [name for name in outputs if not np.all(values[name] < np.inf)]
+        if bad:
+            image = values[model.graph.input[0].name]
+            raise explained(
+                model,
+                image,
+                model="fp32 model",
+                image_name=naming(number),
+                suspects=tuple(dict.fromkeys(bad)),
+            )
         return found
 
     table = np.array(list(each_image(model, tensors, batches, extremes, threads)), dtype=np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from quantize.errors import EngineError
+from quantize.portable_math import log
 from quantize.ranges.collect import BIN_COUNT, Counts, Extremes, Histograms
 from quantize.scales import ActivationScale, activation_scale
 
@@ -146,7 +147,7 @@ def _shrunk(end: float) -> list[float]:
 
 
 def _squared_error(counts: Counts, centres: FloatArray, entry: ActivationScale) -> float:
-    return float(np.dot(counts, np.square(centres - entry.rounded(centres))))
+    return float((counts * np.square(centres - entry.rounded(centres))).sum())
 
 
 def _divergence(counts: Counts, centres: FloatArray, ends: Bounds, make: MakeScale) -> float:
@@ -166,4 +167,4 @@ def _divergence(counts: Counts, centres: FloatArray, ends: Bounds, make: MakeSca
         return np.inf
     p, q = reference / reference.sum(), candidate / candidate.sum()
     # A bin that only folded values fill has no image; the floor makes it count without being infinite.
-    return float(np.sum(p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))))
+    return float(np.sum(p[p > 0] * log(p[p > 0] / np.maximum(q[p > 0], 1e-12))))

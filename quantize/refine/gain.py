@@ -54,8 +54,9 @@ def gain_of(integer: npt.NDArray[Any], reference: npt.NDArray[Any], *, probabili
         for x in (integer, reference)
     )
     q, f = q - q.mean(axis=1, keepdims=True), f - f.mean(axis=1, keepdims=True)
-    power = float(np.vdot(f, f))
-    return float(np.vdot(q, f)) / power if power > 0 else 1.0
+    # numpy's own sums, whose order is fixed; a BLAS product's depends on the CPU.
+    power = float((f * f).sum())
+    return float((q * f).sum()) / power if power > 0 else 1.0
 
 
 def refine_gain(draft: Draft, name: str, output: str, gain: float) -> Draft:

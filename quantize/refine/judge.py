@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from quantize.metrics import divergences
+from quantize.nonfinite import Naming, explained
 from quantize.qdq import write_qdq
 from quantize.refine.network import Draft, Network
 from quantize.session import make_session, outputs
@@ -48,14 +49,21 @@ class Judge:
         images: selection images, one array [1, ...] each.
         threads: images under way at once; the result does not depend on it.
         probabilities: whether the network ends in softmax.
+        naming: what to call image i.
     """
 
     def __init__(
-        self, network: Network, images: Sequence[Floats], *, threads: int, probabilities: bool
+        self,
+        network: Network,
+        images: Sequence[Floats],
+        *,
+        threads: int,
+        probabilities: bool,
+        naming: Naming | None = None,
     ) -> None:
         self._network, self._images, self._threads = network, images, threads
-        self._probabilities = probabilities
-        self._reference = scores(network.model, images, threads=threads)
+        self._probabilities, self._naming = probabilities, naming
+        self._reference = scores(network.model, images, threads=threads, naming=naming, ours=False)
         self._known: dict[bytes, Score] = {}
 
     @property
@@ -74,7 +82,11 @@ class Judge:
 
     def _judged(self, model: onnx.ModelProto) -> Score:
         found = scores(
-            model, self._images, threads=self._threads, config_entries=self._network.session_entries
+            model,
+            self._images,
+            threads=self._threads,
+            config_entries=self._network.session_entries,
+            naming=self._naming,
         )
         by_image = divergences(self._reference, found, probabilities=self._probabilities, model="int8 model")
         same = float((self._reference.argmax(axis=1) == found.argmax(axis=1)).mean())
@@ -87,10 +99,34 @@ def scores(
     *,
     threads: int,
     config_entries: Mapping[str, str] | None = None,
+    naming: Naming | None = None,
+    ours: bool = True,
 ) -> Floats:
-    """What a model makes of each image alone, [images, classes]; the same whatever the number of threads."""
+    """What a model makes of each image alone, [images, classes]; the same whatever the number of threads.
+
+    Args:
+        model: the model.
+        images: one array each.
+        threads: images under way at once.
+        config_entries: of the session.
+        naming: what to call image i.
+        ours: whether the model was made here.
+
+    Raises:
+        InputError: the model is not ours and puts out NaN; the message names operator and image.
+        EngineError: the same for one of ours, or the runtime failed.
+    """
     session = make_session(model, threads=1, config_entries=config_entries)
+    naming = _numbers if naming is None else naming
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="judge") as pool:
         rows = list(pool.map(lambda image: outputs(session, image)[0], images))
     table: Floats = np.stack(rows).astype(np.float32)
+    for number, row in enumerate(table):
+        if not np.all(row < np.inf):
+            kind = "int8 model" if ours else "fp32 model"
+            raise explained(model, images[number], model=kind, image_name=naming(number), ours=ours)
     return table
+
+
+def _numbers(number: int) -> str:
+    return f"image number {number}"

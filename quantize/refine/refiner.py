@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.metrics import divergences
+from quantize.nonfinite import Naming
 from quantize.qdq import write_qdq
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score, scores
@@ -47,6 +48,7 @@ class Refiner:
         options: what is wanted.
         threads: how many may work at once; results do not depend on it.
         first_rule: a rule of `table` that is tried before the known ones, and that the unrefined model has.
+        naming: what to call selection image i in messages.
     """
 
     def __init__(
@@ -59,12 +61,15 @@ class Refiner:
         *,
         threads: int,
         first_rule: str | None = None,
+        naming: Naming | None = None,
     ) -> None:
         self._network, self._table, self._options, self._threads = network, table, options, threads
         self._images = calibration
         self._first_rules = () if first_rule is None else (first_rule,)
         self._cache: WeightCache = {}
-        self._judge = Judge(network, selection, threads=threads, probabilities=network.probabilities)
+        self._judge = Judge(
+            network, selection, threads=threads, probabilities=network.probabilities, naming=naming
+        )
         self._settled: Variant | None = None
         self._multipliers: Mapping[str, float] = {}
         self._best: Draft | None = None

@@ -3,6 +3,10 @@
 All functions take `weights [G, M, K]` (groups, output rows, inputs in packed order) and a Hessian `H [G, K,
 K] = AᵀA / n` of the vectors that they multiply, so that the squared error of the outputs of a row is `eᵀ H e`
 with `e` the error of its weights.
+
+All arithmetic between the weights and the integers is in float64. Processors differ in the order in which
+their BLAS adds products up: in float32 that moves a number by 1e-7 of itself, and of a million weights that
+are about to be rounded some lie so near to a half; in float64 it is 1e-16, and none does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy.typing as npt
 from quantize.errors import EngineError
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int16]
 
 # Symmetric int8: -128 has no positive counterpart.
@@ -33,6 +38,12 @@ _DAMPING = 0.01
 _BLOCK = 128
 
 
+_ABSURD = (
+    "the calibration images give an operator inputs that are not finite or of absurd size; "
+    "check the transforms"
+)
+
+
 @dataclass(frozen=True)
 class Grid:
     """What integers a weight may be.
@@ -47,7 +58,7 @@ class Grid:
 
 
 def best_scales(
-    weights: Floats, hessian: Floats, grid: Grid, levels: npt.NDArray[np.float64], *, shared: bool = False
+    weights: Floats, hessian: Doubles, grid: Grid, levels: npt.NDArray[np.float64], *, shared: bool = False
 ) -> Floats:
     """The scale of each row with the least `eᵀ H e` after rounding to the nearest.
 
@@ -66,13 +77,16 @@ def best_scales(
         largest = np.full_like(largest, largest.max())
     found = np.where(largest > 0, largest, 1.0).astype(np.float32)
     best = np.full(largest.shape, np.inf)
-    scales = np.ones_like(found)
+    # Where errors are too large for float32 to compare, the largest weight just fits.
+    scales = (found / np.float32(levels[0])).astype(np.float32)
     for level in levels:
         scale = (found / np.float32(level)).astype(np.float32)
-        error = weights - nearest(weights, scale, grid).astype(np.float32) * scale[:, :, None]
-        cost = np.einsum("gmk,gmk->gm", error @ hessian, error, dtype=np.float64)
+        error = weights - nearest(weights, scale, grid) * scale[:, :, None].astype(np.float64)
+        cost = ((error @ hessian) * error).sum(axis=2)
         if shared:
             cost = np.full_like(cost, cost.sum())
+        # Equal errors stay equal, whatever their last bits.
+        cost = cost.astype(np.float32)
         better = cost < best
         best, scales = np.where(better, cost, best), np.where(better, scale, scales)
     scales = np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
@@ -98,7 +112,7 @@ def within_pairs(integers: Integers) -> Integers:
     return result
 
 
-def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Integers:
+def gptq(weights: Floats, hessian: Doubles, scales: Floats, grid: Grid) -> Integers:
     """Rounds column by column, each time moving the error into the columns that are still free.
 
     Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1, with the columns in the order of descending
@@ -118,15 +132,15 @@ def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Intege
     order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
     place = np.argsort(order, axis=1, kind="stable")
     # In units of the scale, so that a column is rounded without another division.
-    free = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
+    free = np.take_along_axis(weights / scales[:, :, None].astype(np.float64), order[:, None, :], axis=2)
     upper = _inverse_factor(hessian, order)
-    fixed = np.zeros(free.shape, dtype=np.float32)
+    fixed = np.zeros(free.shape)
     partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
     alone = (order ^ 1) >= depth
     groups = np.arange(len(weights))
     for start in range(0, depth, _BLOCK):
         stop = min(start + _BLOCK, depth)
-        errors = np.empty((*free.shape[:2], stop - start), dtype=np.float32)
+        errors = np.empty((*free.shape[:2], stop - start))
         for column in range(start, stop):
             value = free[:, :, column]
             low: Any = -float(grid.limit)
@@ -157,15 +171,17 @@ def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return result
 
 
-def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
+def _inverse_factor(hessian: Doubles, order: npt.NDArray[np.int64]) -> Doubles:
     """U, upper triangular, with `UᵀU = H⁻¹` in the given order of columns; GPTQ's `Cholesky(H⁻¹)ᵀ`."""
     ordered = np.take_along_axis(
         np.take_along_axis(damped(hessian), order[:, :, None], axis=1), order[:, None, :], axis=2
     )
+    if not np.isfinite(ordered).all():  # the factorization may well end in numbers all the same
+        raise EngineError(_ABSURD)
     # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
     # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
     inverse = _inverse_of_cholesky(ordered[:, ::-1, ::-1])
-    return np.ascontiguousarray(inverse[:, ::-1, ::-1]).astype(np.float32)
+    return np.ascontiguousarray(inverse[:, ::-1, ::-1])
 
 
 def _inverse_of_cholesky(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -180,8 +196,5 @@ def _inverse_of_cholesky(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
         if not failed:
             result[number], failed = lapack.dtrtri(lower, lower=1)
         if failed or not np.isfinite(result[number]).all():
-            raise EngineError(
-                "the calibration images give an operator inputs that are not finite or of absurd size; check "
-                "the transforms"
-            )
+            raise EngineError(_ABSURD)
     return result

@@ -191,6 +191,7 @@ def test_the_benchmark_in_json(
         "batch_size": 1,
         "threads": 2,
         "instances": 1,
+        "saturation": None,
     }
 
 

@@ -123,6 +123,8 @@ def _run(arguments: argparse.Namespace) -> int:
         stages.say(f"note: {predictor.preprocessing.note}")
     with tempfile.TemporaryDirectory(prefix="quantize-predict-") as folder:
         paths = find_images(arguments.images, sys.stdin.buffer, Path(folder))
+        for line in predictor.saturation(paths) if arguments.compare is not None else ():
+            stages.say(f"note: {line}")
         writer = _Reporting(_writer(arguments, predictor, [_shown(path, folder) for path in paths]), folder)
         # On one terminal, the progress bar and the table would write over each other.
         apart = not (sys.stdout.isatty() and sys.stderr.isatty())

@@ -63,13 +63,21 @@ def load_data(config: Config, signature: Signature, *, progress: bool, store: St
     return check_data(list_data(config, signature, progress=progress, store=store), config, signature)
 
 
-def check_data(data: Data, config: Config, signature: Signature) -> Data:
+def check_data(data: Data, config: Config, signature: Signature, *, evaluated: bool = True) -> Data:
     """The same without the images that cannot be used.
+
+    Args:
+        data: from `list_data`.
+        config: what it was listed by.
+        signature: of the model.
+        evaluated: whether the evaluation images will be used; if not, they are not looked at.
 
     Raises:
         InputError: there are some and the configuration does not allow them, or images do not fit the model.
     """
-    roles = {"calibration": data.calibration, "evaluation": data.evaluation}
+    roles = {"calibration": data.calibration}
+    if evaluated:
+        roles["evaluation"] = data.evaluation
     if data.judging is not None:
         roles["selection"] = data.judging
     left, found = sound(roles, skip=config.settings.images.on_bad_image == "skip")
@@ -78,8 +86,8 @@ def check_data(data: Data, config: Config, signature: Signature) -> Data:
     return replace(
         data,
         calibration=left["calibration"],
-        judging=left.get("selection"),
-        evaluation=left["evaluation"],
+        judging=left.get("selection", data.judging),
+        evaluation=left.get("evaluation", data.evaluation),
         warnings=(*data.warnings, *found.warnings),
         soundness=found,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from calibration.progress import track
 from quantize.ablated import Begun, begin
 from quantize.config import Config
-from quantize.data import Data, load_data
+from quantize.data import Data, check_data, list_data
 from quantize.diagnose.ablation import ablate
 from quantize.diagnose.probe import Probe
 from quantize.diagnose.record import Record, read_record, write_record
@@ -60,7 +60,8 @@ def run_sensitivity(
     for warning in config.warnings:
         stages.say(f"warning: {warning}")
     source = read_source(input_model, config)
-    data = load_data(config, source.signature, progress=False)
+    listed = list_data(config, source.signature, progress=False)
+    data = check_data(listed, config, source.signature, evaluated=False)
     for warning in (*source.warnings, *data.warnings):
         stages.say(f"warning: {warning}")
     probe = Probe(

@@ -95,6 +95,12 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
+def element_type(kind: int) -> str:
+    """A `TensorProto` type in ONNX's spelling, such as "FLOAT" or "UINT8"; a file may hold any number."""
+    known: Mapping[int, str] = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    return known.get(kind, f"type {kind}")
+
+
 def unique_name(wanted: str, taken: set[str]) -> str:
     """Returns `wanted`, or `wanted_2`, `wanted_3`, … , and adds what it returns to `taken`."""
     name, count = wanted, 1

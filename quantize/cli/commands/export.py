@@ -9,6 +9,8 @@ from quantize.cli.commands.common import Command, add_run_flags, new_parser, pri
 from quantize.cli.values import one_of, path, whole_number
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from quantize.cli.commands.common import Subparsers
 
 __all__ = ["COMMAND"]
@@ -172,13 +174,22 @@ def _uint8(arguments: argparse.Namespace) -> tuple[dict[str, object], list[str]]
     )
     if made.note is not None:
         Stages("quiet" if arguments.quiet else "normal").say(f"note: {made.note}")
-    left = ", ".join(str(step["name"]) for step in made.app) or "nothing"
+    left = ", ".join(map(_step, made.app)) or "nothing"
     shape = "x".join(map(str, made.input_shape))
     return made.to_json(), [
         f"wrote {made.model}",
         f"input {made.input_name}: uint8 RGB, {shape} ({made.layout}); left for the app: {left}",
         f"{made.agreement.sentence}: {made.compared}",
     ]
+
+
+def _step(step: Mapping[str, object]) -> str:
+    """A transform with what an app has to know to do the same, such as `CenterCrop (size 224x224)`."""
+    shown = {
+        name: "x".join(map(str, value)) if isinstance(value, list) else value for name, value in step.items()
+    }
+    parameters = ", ".join(f"{name} {value}" for name, value in shown.items() if name != "name")
+    return f"{step['name']} ({parameters})" if parameters else str(step["name"])
 
 
 def _triton(arguments: argparse.Namespace) -> tuple[dict[str, object], list[str]]:

@@ -121,6 +121,10 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if predictor.preprocessing.assumed:
         stages.say(f"note: {predictor.preprocessing.note}")
+    if arguments.labels is None and arguments.format in (None, "table") and not arguments.json:
+        stages.say(
+            "note: no --labels: classes have numbers only; a file such as ImageNet's synset.txt names them"
+        )
     with tempfile.TemporaryDirectory(prefix="quantize-predict-") as folder:
         paths = find_images(arguments.images, sys.stdin.buffer, Path(folder))
         for line in predictor.saturation(paths) if arguments.compare is not None else ():

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from calibration.transforms import CenterCrop, ResizeShortest, Transform
 from quantize.cli import main
+from quantize.cli.commands.export import _step
 from tests.quantize.cli_stand_ins import failed
 from tests.quantize.conftest import ModelFiles
 from tests.quantize.prediction.conftest import config
@@ -31,6 +33,17 @@ def test_every_target_in_text_and_json(
         assert set(files) <= set(map(str, written))
         if target != "triton":
             assert document["agreement"]["bit_equal"] is True
+
+
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [
+        (ResizeShortest(size=256), "ResizeShortest (size 256, interpolation bilinear)"),
+        (CenterCrop(size=224), "CenterCrop (size 224x224)"),
+    ],
+)
+def test_what_an_app_has_to_do_is_told_with_its_sizes(step: Transform, shown: str) -> None:
+    assert _step(step.to_json()) == shown
 
 
 def test_beside_the_model_by_default(

@@ -42,6 +42,17 @@ def test_table(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert err == ""
 
 
+def test_without_labels_a_note_says_how_to_get_names(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed = [word for word in words if not word.startswith("--labels")]
+    assert main(unnamed) == 0
+    assert "note: no --labels: classes have numbers only" in capsys.readouterr().err
+    for silent in ("--json", "--format=csv", "--quiet"):  # for programs, or asked not to
+        assert main([*unnamed, silent]) == 0
+        assert "--labels" not in capsys.readouterr().err
+
+
 def test_json_lines_and_the_document_say_the_same(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

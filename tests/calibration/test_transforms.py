@@ -163,7 +163,7 @@ def test_resize_list_is_width_then_height_as_in_1x() -> None:
         (lambda: ResizeCropImagenet(224, 224, subpixels="BGR"), "subpixels: 'BGR' is not known"),
         (lambda: ResizeCropImagenet(224, 224, data_format="channels_first"), "data_format: 'channels_first'"),
         (lambda: ResizeCropImagenet(224, 224, resize_method="area"), "resize_method: 'area'"),
-        (lambda: ResizeCropImagenet(224, 224, std_value=0), "std_value: .* is not positive"),
+        (lambda: ResizeCropImagenet(224, 224, std_value=0), "std_value: .* is too small"),
         (lambda: BilinearImagenet(0, 224), "BilinearImagenet: height: 0"),
         (lambda: BilinearImagenet(224, 224, central_fraction=1.5), "central_fraction: 1.5 is not in"),
         (lambda: BilinearImagenet(224, 224, scale=0), "scale: 0 would make every image black"),

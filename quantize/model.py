@@ -118,8 +118,8 @@ def read_signature(
     shape = _shape(inputs[0])
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
-        named = kind in onnx.TensorProto.DataType.values()  # a file may hold any number
-        label = onnx.TensorProto.DataType.Name(kind) if kind and named else f"no tensor ({kind})"
+        known = kind in onnx.TensorProto.DataType.values()  # a file may hold any number
+        label = onnx.TensorProto.DataType.Name(kind) if kind and known else "no tensor"
         raise InputError(f"{named}{path}: input {inputs[0].name!r} is {label}; a float32 image is needed")
     if len(shape) != 4:
         raise InputError(

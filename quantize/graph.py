@@ -95,10 +95,10 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
-def type_name(kind: int) -> str:
-    """How onnx calls an element type; a file may hold any number."""
-    names: dict[int, str] = {value: name for name, value in onnx.TensorProto.DataType.items()}
-    return names.get(kind, f"type {kind}")
+def element_type(kind: int) -> str:
+    """A `TensorProto` type in ONNX's spelling, such as "FLOAT" or "UINT8"; a file may hold any number."""
+    known: Mapping[int, str] = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    return known.get(kind, f"type {kind}")
 
 
 def unique_name(wanted: str, taken: set[str]) -> str:

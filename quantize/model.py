@@ -11,7 +11,7 @@ import onnx
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes
-from quantize.graph import GraphIndex, opset_of
+from quantize.graph import GraphIndex, element_type, opset_of
 from quantize.loading import read_model
 from quantize.loading.limits import INPUT_LIMIT_COUNT, PROTOBUF_LIMIT_BYTES
 from quantize.loading.quantized import what_is_quantized
@@ -118,8 +118,7 @@ def read_signature(
     shape = _shape(inputs[0])
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
-        known = kind in onnx.TensorProto.DataType.values()  # a file may hold any number
-        label = onnx.TensorProto.DataType.Name(kind) if kind and known else "no tensor"
+        label = element_type(kind) if kind else "no tensor"
         raise InputError(f"{named}{path}: input {inputs[0].name!r} is {label}; a float32 image is needed")
     if len(shape) != 4:
         raise InputError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantize.graph import GraphIndex, attribute, tensors_read, type_name
+from quantize.graph import GraphIndex, attribute, element_type, tensors_read
 from quantize.target import MOVEMENT_OPERATORS, WEIGHTED_OPERATORS, Target
 
 # They clip, which saturation to uint8 does for free when it follows.
@@ -139,7 +139,7 @@ def _why_float(
         return f"{runtime} has no integer kernel for {node.op_type}"
     kind = index.element_types.get(node.output[0], onnx.TensorProto.FLOAT)
     if kind != onnx.TensorProto.FLOAT:
-        return f"it computes {type_name(kind)}, not float32"
+        return f"it computes {element_type(kind)}, not float32"
     if node.output[0] in index.read_inside:
         return "a branch or loop reads its result"
     if node.op_type in WEIGHTED_OPERATORS:

@@ -16,7 +16,7 @@ import onnx
 
 from quantize.errors import InputError
 from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
-from quantize.graph import GraphIndex, type_name
+from quantize.graph import GraphIndex, element_type
 from quantize.labels import Label, read_labels
 from quantize.loading import external_files
 from quantize.model import load_model, serialize
@@ -206,7 +206,7 @@ def _ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
 def _port(value: onnx.ValueInfoProto) -> Port:
     tensor = value.type.tensor_type
     if tensor.elem_type not in _TYPES:
-        kind = type_name(tensor.elem_type)
+        kind = element_type(tensor.elem_type)
         raise InputError(f"{value.name!r} is {kind}, which a server's configuration cannot say")
     dims = tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else _OPEN

@@ -92,6 +92,8 @@ def fold_preprocessing(
         )
     made = onnx.ModelProto()
     made.CopyFrom(model)
+    # Constants that are no inputs need IR 4.
+    made.ir_version = max(made.ir_version, 4)
     head = _Head(tensor_names(made.graph), signature, layout)
     shape = head.build(split)
     wanted = signature.input_shape[1:]

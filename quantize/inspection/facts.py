@@ -12,7 +12,7 @@ import onnx
 
 from quantize.errors import EngineError
 from quantize.files import sha256_of_file
-from quantize.graph import GraphIndex, opset_of, tensors_read
+from quantize.graph import GraphIndex, element_type, opset_of, tensors_read
 from quantize.kernels import Coverage, Precision, graph_coverage, optimized_model, precisions
 from quantize.model import load_model
 
@@ -163,12 +163,6 @@ def inspect_model(path: Path) -> tuple[ModelFacts, onnx.ModelProto]:
         problem=problem,
     )
     return facts, model
-
-
-def element_type(kind: int) -> str:
-    """A `TensorProto` type in ONNX's spelling, such as "FLOAT" or "UINT8"."""
-    known: Mapping[int, str] = {number: name for name, number in onnx.TensorProto.DataType.items()}
-    return known.get(kind, f"type {kind}")
 
 
 def _operators(graph: onnx.GraphProto) -> dict[str, int]:

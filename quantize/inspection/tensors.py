@@ -8,8 +8,7 @@ from typing import Any
 import onnx
 
 from quantize.errors import InputError
-from quantize.graph import GraphIndex, tensor_names
-from quantize.inspection.facts import element_type
+from quantize.graph import GraphIndex, element_type, tensor_names
 from quantize.inspection.quantities import Quantities, quantities_of
 
 

@@ -20,14 +20,30 @@ def messages(message: Any) -> Iterator[Any]:
         UnicodeDecodeError: a string is not UTF-8.
     """
     yield message
+    if isinstance(message, onnx.TensorProto):
+        yield from _beside_the_numbers(message)
+        return
     for field, value in message.ListFields():
         if field.message_type is not None:
             for inner in [value] if hasattr(value, "DESCRIPTOR") else value:
                 yield from messages(inner)
         elif field.type == field.TYPE_STRING:
             for text in [value] if isinstance(value, str | bytes) else value:
-                if isinstance(text, bytes):
-                    text.decode()
+                _require_text(text)
+
+
+def _beside_the_numbers(tensor: onnx.TensorProto) -> Iterator[Any]:
+    """What else is in a tensor; to list its fields would copy its data."""
+    _require_text(tensor.name)
+    _require_text(tensor.doc_string)
+    for entries in (tensor.external_data, getattr(tensor, "metadata_props", ())):
+        for entry in entries:
+            yield from messages(entry)
+
+
+def _require_text(text: str | bytes) -> None:
+    if isinstance(text, bytes):
+        text.decode()
 
 
 def tensors(message: Any) -> Iterator[onnx.TensorProto]:

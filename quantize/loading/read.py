@@ -41,7 +41,8 @@ def read_model(path: Path, *, named: str = "") -> onnx.ModelProto:
             check_size(tensor)
             del tensor.external_data[:]
         check_structure(model)
-        embed(external, _folder(path), room_bytes=PROTOBUF_LIMIT_BYTES - model.ByteSize())
+        if external:
+            embed(external, _folder(path), room_bytes=PROTOBUF_LIMIT_BYTES - model.ByteSize())
         check_growth(model)
     except UnicodeDecodeError as error:
         raise InputError(

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from quantize.errors import InputError
-from quantize.graph import GraphIndex, opset_of, type_name
+from quantize.graph import GraphIndex, element_type, opset_of
 
 MANIFEST = "ONNX_HUB_MANIFEST.json"
 
@@ -98,5 +98,5 @@ def _port(value: onnx.ValueInfoProto) -> dict[str, Any]:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"unk__{position}"
         for position, dim in enumerate(tensor.shape.dim)
     ]
-    kind = type_name(tensor.elem_type).lower()
+    kind = element_type(tensor.elem_type).lower()
     return {"name": value.name, "shape": shape, "type": f"tensor({kind})"}

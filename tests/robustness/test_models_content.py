@@ -163,6 +163,12 @@ def number_input() -> onnx.ModelProto:
     return model
 
 
+def unknown_input() -> onnx.ModelProto:
+    model = classifier()
+    model.graph.input[0].type.tensor_type.elem_type = 127
+    return model
+
+
 def no_output() -> onnx.ModelProto:
     model = classifier()
     del model.graph.output[:]
@@ -175,6 +181,7 @@ def no_output() -> onnx.ModelProto:
         pytest.param(no_input, "found none", marks=row("A model without an input")),
         pytest.param(two_inputs, "found 'image', 'mask'", marks=row("A model with two inputs")),
         pytest.param(integer_input, "'image' is UINT8", marks=row("An integer input")),
+        pytest.param(unknown_input, "is type 127", marks=row("An input of an unknown element type")),
         pytest.param(
             lambda: classifier(shape=["n", 3]), "has rank 2", marks=row("An input that is no image")
         ),

@@ -74,6 +74,20 @@ def test_the_operators_give_the_bits_of_the_transforms_for_every_value(
     assert made[0].tobytes() == made[1].tobytes() == expected.tobytes()
 
 
+def test_a_model_of_the_first_format_version(make_classifier: ModelMaker) -> None:
+    """Before IR 4 every constant is an input as well; those that are added are not."""
+    model = make_classifier(opset=7)
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+    split = split_pipeline(build_pipeline({"CenterCrop": {"size": 8}, **ORDERS["usual"]}))
+    folded = fold_preprocessing(model, read_signature(model, Path("m")), split, layout="NHWC")
+    (made,) = run(make_session(folded, threads=1), ["scores"], {"pixels": np.zeros((1, 8, 8, 3), np.uint8)})
+    assert made.shape == (1, 7)
+
+
 @pytest.mark.parametrize("spelling", ["fp32", "qoperator", "qdq"])
 def test_the_whole_model_gives_the_same_bits(
     spelling: str, model_files: ModelFiles, photos: list[Path], config: Path, tmp_path: Path

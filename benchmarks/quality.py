@@ -16,7 +16,7 @@ from benchmarks.contenders import Job
 from quantize.benchmark import interleaved_latency
 from quantize.config import load_config
 from quantize.config.machine import available_cores
-from quantize.data import load_data
+from quantize.data import evaluation_data
 from quantize.evaluate import evaluate
 from quantize.kernels import integer_coverage
 from quantize.model import load_model, read_signature
@@ -64,7 +64,7 @@ def judge(job: Job, models: Mapping[str, Path], *, rounds: int) -> dict[str, Qua
     """
     files = {FP32: job.model, **models}
     config = load_config(job.config).with_data(job.images, job.image_list)
-    loader = load_data(config, read_signature(load_model(job.model), job.model), progress=False).evaluation
+    loader = evaluation_data(config, read_signature(load_model(job.model), job.model), progress=False).loader
     single = {name: make_session(path, threads=1) for name, path in files.items()}
     found = evaluate(single, loader, reference=FP32, workers=available_cores())
     image = loader.load(0)[0][:1].copy()

@@ -26,6 +26,9 @@ Warn = Callable[[str], None]
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.(?P<kind>[a-z]+)")
 _FOLDER_NAME = re.compile(r"[0-9a-f]{2}")
 _TEMPORARY_PREFIX = ".writing-"
+# A pipe in the place of an entry would be waited for.
+_NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
+
 # No write takes so long; what is older was left behind by a run that was killed.
 _TEMPORARY_LIFE_S = 3600.0
 
@@ -84,7 +87,7 @@ class Store:
         """
         path = self._path(kind, key)
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | _NEVER_WAIT)
         except OSError:
             return None
         # Plain calls: this runs once an image and pass, and file objects cost as much as the reading.

@@ -63,23 +63,31 @@ def load_data(config: Config, signature: Signature, *, progress: bool, store: St
     return check_data(list_data(config, signature, progress=progress, store=store), config, signature)
 
 
-def check_data(data: Data, config: Config, signature: Signature) -> Data:
+def check_data(data: Data, config: Config, signature: Signature, *, only_calibration: bool = False) -> Data:
     """The same without the images that cannot be used.
+
+    Args:
+        data: from `list_data`.
+        config: what it was listed by.
+        signature: of the model.
+        only_calibration: look at these only, because no others will be used.
 
     Raises:
         InputError: there are some and the configuration does not allow them, or images do not fit the model.
     """
-    roles = {"calibration": data.calibration, "evaluation": data.evaluation}
-    if data.judging is not None:
-        roles["selection"] = data.judging
+    roles = {"calibration": data.calibration}
+    if not only_calibration:
+        roles["evaluation"] = data.evaluation
+        if data.judging is not None:
+            roles["selection"] = data.judging
     left, found = sound(roles, skip=config.settings.images.on_bad_image == "skip")
     for loader in left.values():
         _check_shape(loader, signature)
     return replace(
         data,
         calibration=left["calibration"],
-        judging=left.get("selection"),
-        evaluation=left["evaluation"],
+        judging=left.get("selection", data.judging),
+        evaluation=left.get("evaluation", data.evaluation),
         warnings=(*data.warnings, *found.warnings),
         soundness=found,
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from calibration.progress import track
 from quantize.config import Config
-from quantize.data import Data, load_data
+from quantize.data import Data, check_data, list_data
 from quantize.diagnose.ablation import Writer, ablate, whole_model
 from quantize.diagnose.probe import Probe
 from quantize.diagnose.record import Record, read_record, write_record
@@ -62,7 +62,8 @@ def run_sensitivity(
     for warning in config.warnings:
         stages.say(f"warning: {warning}")
     source = read_source(input_model, config)
-    data = load_data(config, source.signature, progress=False)
+    listed = list_data(config, source.signature, progress=False)
+    data = check_data(listed, config, source.signature, only_calibration=True)
     for warning in (*source.warnings, *data.warnings):
         stages.say(f"warning: {warning}")
     probe = Probe(

@@ -57,9 +57,13 @@ def resolve_path(written: str | Path, folder: Path) -> Path:
 
 def looks_like_class_folders(folder: Path) -> bool:
     """Whether a folder holds one sub-folder per class: at least two of them, and no image list."""
+    folders = 0
     try:
         with os.scandir(folder) as entries:
-            names = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+            for entry in entries:
+                if entry.name == IMAGE_LIST_NAME:
+                    return False
+                folders += entry.is_dir() and not entry.name.startswith(".")
     except OSError:
         return False
-    return IMAGE_LIST_NAME not in names and sum(names.values()) >= 2
+    return folders >= 2

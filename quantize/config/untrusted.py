@@ -20,9 +20,9 @@ __all__ = ["DEEPEST", "MOST_ALIASES", "MOST_NODES", "check_scalar", "limit_event
 _LARGEST_FILE_BYTES = 1_000_000
 
 # Aliases let nine short lines stand for a thousand million values ("billion laughs"): bound what the text
-# expands to.
+# expands to. PyYAML needs 50 us a value; a network of 4,000 operators has 30,000 in an `op_wise` table.
 MOST_ALIASES = 100
-MOST_NODES = 100_000
+MOST_NODES = 30_000
 
 # The schema itself goes eight levels deep.
 DEEPEST = 50
@@ -77,16 +77,19 @@ def limit_events(text: str, path: Path) -> None:
     """Stops at the first sign of a text that is made to cost time: PyYAML needs seconds for 5000 brackets.
 
     Raises:
-        InputError: too many aliases, too deep, or too long a value.
+        InputError: too many aliases or values, too deep, or too long a value.
         yaml.YAMLError: it is no YAML.
     """
-    aliases = depth = 0
+    aliases = depth = values = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         aliases += isinstance(event, yaml.AliasEvent)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        values += isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
         where = f"{path}:{1 if event.start_mark is None else event.start_mark.line + 1}"
         if aliases > MOST_ALIASES:
             raise InputError(f"{where}: more than {MOST_ALIASES} aliases (`*name`); write the values out")
+        if values > MOST_NODES:
+            raise InputError(f"{where}: more than {MOST_NODES} values; is it the right file?")
         if depth > DEEPEST:
             raise InputError(
                 f"{where}: nested too deeply for a configuration; check brackets and indentation"

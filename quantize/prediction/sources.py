@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,8 @@ _IMAGE_BEGINNINGS = (
 
 # A list of a million long names; what is longer is neither a list nor an image that would be decoded.
 _INPUT_LIMIT_BYTES = 1 << 28
+
+_MOST_MATCHES = 1_000_000
 
 
 def find_images(words: Sequence[str], standard_input: BinaryIO, folder: Path) -> list[Path]:
@@ -55,36 +58,50 @@ def find_images(words: Sequence[str], standard_input: BinaryIO, folder: Path) ->
 def _meant_by(word: str) -> list[Path]:
     path = Path(word).expanduser()
     if path.is_dir():
-        images = list(_in_folder(path, frozenset()))
+        images = list(_in_folder(path))
         if not images:
             raise InputError(f"{word}: the folder holds no image ({' '.join(IMAGE_SUFFIXES)})")
         return images
     if path.exists() or not glob.has_magic(word):
         # One that does not exist is reported with the images that cannot be read, where it is one of many.
         return [path]
-    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    # Links between folders can make as many ways through them as there are orders, and glob goes them all.
+    found = list(islice(glob.iglob(str(path), recursive=True), _MOST_MATCHES + 1))
+    if len(found) > _MOST_MATCHES:
+        raise InputError(
+            f"{word}: the pattern matches more than {_MOST_MATCHES} names; name a folder instead"
+        )
+    matches = [Path(match) for match in sorted(found)]
     files = [match for match in matches if match.is_file()]
     if not files:
         raise InputError(f"{word}: the pattern matches no file; check it, and the folder that you are in")
     return files
 
 
-def _in_folder(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Images of a folder and those below; hidden names are left out, and links back up do not loop."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for path in entries:
-        if path.name.startswith("."):
+def _in_folder(top: Path) -> Iterator[Path]:
+    """Images of a folder and those below, by name, without hidden ones; no folder is entered twice."""
+    entered: set[str] = set()
+    waiting = [(os.fspath(top), True)]
+    while waiting:
+        name, is_folder = waiting.pop()
+        if not is_folder:
+            yield Path(name)
             continue
-        if path.is_dir():
-            yield from _in_folder(path, above | {real})
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            yield path
+        real = os.path.realpath(name)
+        if real in entered:
+            continue
+        entered.add(real)
+        try:
+            with os.scandir(name) as entries:
+                inside = [
+                    (entry.path, entry.is_dir())
+                    for entry in entries
+                    if not entry.name.startswith(".")
+                    and (entry.is_dir() or entry.name.lower().endswith(IMAGE_SUFFIXES))
+                ]
+        except OSError as error:
+            raise InputError(f"{name}: cannot be listed: {error.strerror or error}") from error
+        waiting += sorted(inside, reverse=True)
 
 
 def _from_standard_input(stream: BinaryIO, folder: Path) -> list[Path]:

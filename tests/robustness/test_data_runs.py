@@ -169,7 +169,7 @@ def test_every_command_that_judges(
         "tune": ["tune", f"--input_model={model}", "--output_model=out"],
         "evaluate": ["evaluate", f"--input_model={model}", "--json"],
         "benchmark": ["benchmark", f"--input_model={model}", "--mode=accuracy", "--json"],
-        "sensitivity": ["sensitivity", str(model), "--json", "--samples=4"],
+        "sensitivity": ["sensitivity", str(model), "--json", "--samples=4", "--calibration_samples=100"],
     }[command] + [f"--config={config}"]
     before = {path.name for path in model.parent.iterdir()}
     with monkeypatch.context() as patch:
@@ -200,6 +200,8 @@ WORK = {
 def _spoiled(config: Path, command: str) -> str:
     """The name of an image that a command uses and that is empty now."""
     read = Config.from_mapping(json.loads(config.read_text()))
+    if command == "sensitivity":
+        read = read.with_overrides({"quantization.calibration.sampling_size": 100})
     data = load_data(read, SIGNATURE, progress=False)
     chosen = data.evaluation if command in ("evaluate", "benchmark") else data.calibration
     path = chosen.images.path(5)

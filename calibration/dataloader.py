@@ -34,6 +34,8 @@ _CHECKED_TOGETHER = 8
 T = TypeVar("T")
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 _Sample = tuple[npt.NDArray[Any], int]
+# How many images were looked at; index -> what is wrong with it; index -> its shape, where that may differ.
+_Checked = tuple[int, dict[int, str], dict[int, tuple[int, ...]]]
 
 
 class Scratch:
@@ -215,10 +217,10 @@ class DataLoader:
             range(first, min(first + _CHECKED_TOGETHER, len(self.images)))
             for first in range(0, len(self.images), _CHECKED_TOGETHER)
         )
-        pending: deque[Future[tuple[int, dict[int, str]]]] = deque()
+        pending: deque[Future[_Checked]] = deque()
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="calibration")
 
-        def done() -> Iterator[tuple[int, dict[int, str]]]:
+        def done() -> Iterator[_Checked]:
             for piece in pieces:
                 pending.append(pool.submit(self._problems_of, piece))
                 if len(pending) > 2 * self._workers:
@@ -227,16 +229,27 @@ class DataLoader:
                 yield pending.popleft().result()
 
         found: dict[int, str] = {}
+        first: tuple[int, tuple[int, ...]] | None = None
         try:
-            for _, problems in self.shown(done(), lambda piece: piece[0], "checking images"):
+            for _, problems, shapes in self.shown(done(), lambda piece: piece[0], "checking images"):
                 found |= problems
+                first = first or next(iter(shapes.items()), None)
+                for index, shape in shapes.items():
+                    if first is not None and shape != first[1]:
+                        found[index] = self._other_shape(shape, *first)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         return found
 
-    def _problems_of(self, indices: range) -> tuple[int, dict[int, str]]:
-        told = ((index, self._prepared.problem(index)) for index in indices)
-        return len(indices), {index: problem for index, problem in told if problem}
+    def _problems_of(self, indices: range) -> _Checked:
+        told = {index: self._prepared.problem(index) for index in indices}
+        shapes = {}
+        if self.pipeline.output_shape() is None:  # then it is the images that decide it
+            good = (index for index, problem in told.items() if not problem)
+            shapes = {
+                index: self._prepared.finish(index, self._prepared.planes(index)).shape for index in good
+            }
+        return len(indices), {index: problem for index, problem in told.items() if problem}, shapes
 
     def labels(self, batch: int) -> npt.NDArray[np.int64]:
         """The labels of a batch, without reading its images."""
@@ -273,10 +286,13 @@ class DataLoader:
 
     def _check_shape(self, index: int, shape: tuple[int, ...], first_shape: tuple[int, ...]) -> None:
         if shape != first_shape:
-            raise InputError(
-                f"{self.images.path(index)}: comes out of the transforms as {list(shape)}, "
-                f"but {self.images.path(0)} as {list(first_shape)}: add CenterCrop or Resize"
-            )
+            raise InputError(f"{self.images.path(index)}: {self._other_shape(shape, 0, first_shape)}")
+
+    def _other_shape(self, shape: tuple[int, ...], first: int, first_shape: tuple[int, ...]) -> str:
+        return (
+            f"comes out of the transforms as {list(shape)}, but {self.images.path(first)} as "
+            f"{list(first_shape)}: add CenterCrop or Resize"
+        )
 
 
 def _stack(batch: list[_Sample]) -> Batch:

@@ -73,8 +73,9 @@ _START_OF_SCAN = b"\xff\xda"
 _TILE_SIZE_TAGS = (322, 323)
 _LARGEST_TILE_PIXELS = 1 << 24
 
-# Pixels that are decoded at the same time, by all threads together: 4 bytes each, and for a moment three
-# copies (as stored, as RGB, turned upright) make 1.6 GB. The largest image alone has two thirds of them.
+# Pixels that are decoded at the same time, by all threads together. At the worst moment one takes 12 bytes (a
+# CMYK photograph that is turned upright) or 16 (WebP, which keeps frames): 2 GB. The largest image alone has
+# two thirds of them.
 _PIXELS_UNDER_WAY = 1 << 27
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,8 +78,18 @@ class ImageSet:
 
     def without(self, other: ImageSet) -> ImageSet:
         """The images whose files are not in `other`, links followed, in this set's order."""
-        theirs = {os.path.realpath(other.path(i)) for i in range(len(other))}
-        return self.subset([i for i in range(len(self)) if os.path.realpath(self.path(i)) not in theirs])
+        theirs = set(other.real_paths())
+        return self.subset([i for i, path in enumerate(self.real_paths()) if path not in theirs])
+
+    def real_paths(self) -> Iterator[str]:
+        """Where each file is, links followed; a folder is looked up once, a file only for being a link."""
+        real_folders: dict[str, str] = {}
+        for name in self.files:
+            folder, base = posixpath.split(name)
+            if folder not in real_folders:
+                real_folders[folder] = os.path.realpath(self.root / folder)
+            path = os.path.join(real_folders[folder], base)
+            yield os.path.realpath(path) if os.path.islink(path) else path
 
 
 def _file_digest(path: Path) -> bytes:

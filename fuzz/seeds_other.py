@@ -11,7 +11,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from calibration.entry import as_bytes, packed_header
+from calibration.entry import Array, as_bytes, packed_header
 from fuzz.targets.cache_entry import KEY
 
 
@@ -107,7 +107,7 @@ def validation_archives() -> Mapping[str, str | bytes]:
 
 def cache_entries() -> Mapping[str, str | bytes]:
     """Arrays of each number of axes, and of each kind of numbers."""
-    arrays = {
+    arrays: dict[str, Array] = {
         "pixels": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
         "logits": np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3),
         "scalar": np.array(7, np.int64),

@@ -211,9 +211,14 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(text)
         return 0
     sys.path.insert(0, str(PROJECT))
+    from quantize.errors import PipelineError
     from quantize.files import atomic_write_text
 
-    atomic_write_text(options.output, text)
+    try:
+        atomic_write_text(options.output, text)
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"wrote {options.output}")
     return 0
 

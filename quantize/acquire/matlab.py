@@ -108,24 +108,24 @@ def _inflated(content: memoryview) -> memoryview:
 def _matrix(content: memoryview) -> _Matrix:
     """The class, the number of elements and the name of a matrix; an empty one has no class."""
     rest = _elements(content)
-    flags = _numbers(next(rest, None)) or (0,)
-    extents = _numbers(next(rest, None))
+    flags = _integers(next(rest, None)) or (0,)
+    extents = _integers(next(rest, None))
     _, name = next(rest, (0, memoryview(b"")))
     if any(extent < 0 for extent in extents):
         raise MatlabError("a matrix has a negative extent")
-    return _Matrix(int(flags[0]) & 0xFF, int(math.prod(extents)), bytes(name).decode("latin-1"), rest)
+    return _Matrix(flags[0] & 0xFF, math.prod(extents), bytes(name).decode("latin-1"), rest)
 
 
 def _structs(matrix: _Matrix) -> list[dict[str, Value]]:
     if matrix.kind != _STRUCT:
         raise MatlabError(f"its {matrix.name} is no array of structs")
-    (width,) = _numbers(next(matrix.rest, None)) or (0,)
+    width = (_integers(next(matrix.rest, None)) or (0,))[0]
     _, names = next(matrix.rest, (0, memoryview(b"")))
     if width < 1 or not names or len(names) % width or len(names) // width > _MOST_FIELDS:
         raise MatlabError("its structs have no fields, or far too many")
     fields = [
         bytes(names[start : start + width]).partition(b"\0")[0].decode("latin-1")
-        for start in range(0, len(names), int(width))
+        for start in range(0, len(names), width)
     ]
     found: list[dict[str, Value]] = []
     while len(found) < matrix.count:
@@ -157,6 +157,13 @@ def _numbers(element: Element | None) -> tuple[int | float, ...]:
     if torn or count > _MOST_NUMBERS:
         raise MatlabError("numbers are of an unknown kind, or too many")
     return struct.unpack(f"<{count}{letter}", content)
+
+
+def _integers(element: Element | None) -> tuple[int, ...]:
+    numbers = _numbers(element)
+    if any(isinstance(number, float) for number in numbers):
+        raise MatlabError("flags or extents are no integers")
+    return tuple(int(number) for number in numbers)
 
 
 def _text(element: Element) -> str:

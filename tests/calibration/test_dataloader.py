@@ -16,6 +16,7 @@ from calibration.dataloader import DataLoader
 from calibration.decode import decoded
 from calibration.errors import InputError
 from calibration.images import ImageSet, read_image_list
+from calibration.store import Store
 from calibration.transforms import build_pipeline
 
 PIPELINE = build_pipeline({"Resize": {"size": 4}, "Rescale": None, "Transpose": {"perm": [2, 0, 1]}})
@@ -137,6 +138,30 @@ def test_images_of_other_shape_are_named(images: ImageSet, batch_size: int) -> N
         InputError, match=r"4\.png: .* \[6, 5, 3\], but .*0\.png as \[6, 8, 3\]: add CenterCrop"
     ):
         list(DataLoader(images, UNSIZED, batch_size=batch_size))
+
+
+def test_problems_are_told_by_position_and_the_good_images_are_not_touched(images: ImageSet) -> None:
+    images.path(3).write_bytes(b"")
+    images.path(7).unlink()
+    Image.new("RGB", (5, 6)).save(images.path(9))
+    found = DataLoader(images, PIPELINE).problems()  # makes all of one size
+    assert sorted(found) == [3, 7]
+    assert found[3].startswith("is empty, damaged, or no image")
+    assert found[7] == "there is no such image file"
+    found = DataLoader(images, UNSIZED, workers=2).problems()
+    assert sorted(found) == [3, 7, 9]
+    assert found[9].startswith("comes out of the transforms as [6, 5, 3], but ")
+    assert found[9].endswith("0.png as [6, 8, 3]: add CenterCrop or Resize")
+
+
+def test_problems_of_steps_that_are_not_cached_are_found(images: ImageSet, tmp_path: Path) -> None:
+    Image.new("RGB", (30_000, 1)).save(images.path(4))
+    whole = build_pipeline({"ResizeCropImagenet": {"height": 4, "width": 4}})
+    store = Store(tmp_path / "cache", limit_bytes=10**8, warn=pytest.fail)
+    for _ in range(2):  # the pixels before those steps are in the cache the second time, and are no proof
+        (told,) = DataLoader(images, whole, store=store).problems().items()
+        assert told[0] == 4
+        assert "too elongated" in told[1]
 
 
 def test_exif_orientation_can_be_switched_off(images: ImageSet) -> None:

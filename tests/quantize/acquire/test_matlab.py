@@ -91,3 +91,18 @@ def test_too_many_extents_are_not_multiplied() -> None:
     matrix = element(6, struct.pack("<II", 2, 0)) + element(5, extents) + element(1, b"table")
     with pytest.raises(MatlabError, match="too many"):
         read_structs(bytes(124) + b"\x00\x01IM" + element(14, matrix), "table")
+
+
+@pytest.mark.parametrize("kind", ["flags", "extents", "width"])
+@pytest.mark.parametrize(
+    "numbers", [struct.pack("<2d", float("nan"), float("inf")), struct.pack("<2i", 8, 8)]
+)
+def test_odd_numbers_in_the_structure_are_refused(kind: str, numbers: bytes) -> None:
+    odd = element(9 if len(numbers) == 16 else 5, numbers)
+    matrix = odd if kind == "flags" else element(6, struct.pack("<II", 2, 0))
+    matrix += odd if kind == "extents" else element(5, struct.pack("<ii", 1, 1))
+    matrix += element(1, b"table")
+    matrix += odd if kind == "width" else element(5, struct.pack("<i", 8))
+    matrix += element(1, b"field\0\0\0")
+    with pytest.raises(MatlabError):
+        read_structs(bytes(124) + b"\x00\x01IM" + element(14, matrix), "table")

@@ -162,14 +162,26 @@ def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
     ordered = np.take_along_axis(
         np.take_along_axis(damped(hessian), order[:, :, None], axis=1), order[:, None, :], axis=2
     )
-    try:
-        # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
-        # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
-        lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
-        identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
-        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
-    except np.linalg.LinAlgError as error:
-        raise EngineError(
-            "the calibration images give an operator inputs that are not finite or of absurd size; check the "
-            "transforms"
-        ) from error
+    # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
+    # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
+    inverse = _inverse_of_cholesky(ordered[:, ::-1, ::-1])
+    return np.ascontiguousarray(inverse[:, ::-1, ::-1]).astype(np.float32)
+
+
+def _inverse_of_cholesky(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """L⁻¹ of each [K, K] matrix L Lᵀ; raises EngineError for one that is not positive definite."""
+    from scipy.linalg import lapack
+
+    result = np.empty_like(matrices)
+    for number, matrix in enumerate(matrices):
+        # LAPACK's own inverse of a triangle takes a quarter of the time of numpy's solver, which factors L
+        # again as if it were any matrix.
+        lower, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+        if not failed:
+            result[number], failed = lapack.dtrtri(lower, lower=1)
+        if failed or not np.isfinite(result[number]).all():
+            raise EngineError(
+                "the calibration images give an operator inputs that are not finite or of absurd size; check "
+                "the transforms"
+            )
+    return result

@@ -165,11 +165,11 @@ def _levels(grid: Grid) -> npt.NDArray[np.float64]:
 def _as_quantized(vectors: Floats, scale: ActivationScale) -> Floats:
     """What the vectors are once they went through 8 bits."""
     least, most = scale.integers
-    steps = np.clip(
-        np.rint(vectors / np.float32(scale.scale)), least - scale.zero_point, most - scale.zero_point
-    )
-    result: Floats = (steps * np.float32(scale.scale)).astype(np.float32)
-    return result
+    steps: Floats = vectors / np.float32(scale.scale)
+    np.rint(steps, out=steps)
+    np.clip(steps, np.float32(least - scale.zero_point), np.float32(most - scale.zero_point), out=steps)
+    steps *= np.float32(scale.scale)
+    return steps
 
 
 def _hessian(vectors: Floats) -> Floats:

@@ -160,6 +160,13 @@ def test_flags_and_units_stay_on_their_line(make_verification: Any) -> None:
     assert "at most 1\u00a0%" in text
 
 
+def test_what_a_bar_to_the_left_means_is_told_where_there_is_one(make_verification: Any) -> None:
+    made = report(make_verification(), TAME)
+    assert "A bar to the left" not in Page(render_html(made, {})).words
+    made["tuning"]["sensitivity_nats"][TAME[0]] = -0.001
+    assert "A bar to the left" in Page(render_html(made, {})).words
+
+
 def test_the_command_is_a_flag_a_line_and_the_same(make_verification: Any) -> None:
     made = report(make_verification(), TAME)
     command = [

@@ -12,6 +12,7 @@ from quantize.config import Format
 from quantize.destination import Destination, move_into_place
 from quantize.files import atomic_write_text
 from quantize.inquiry import Pages
+from quantize.printable import printable
 from quantize.report import RunContext, build_report, judge, report_text, show
 from quantize.stages import Verbosity
 from quantize.verify import Verification
@@ -77,9 +78,9 @@ def conclude(
     else:
         show(verification, context.criterion, verdict, kernels=verbosity == "verbose")
         for target in moves.values():
-            print(f"wrote {target}")
+            print(printable(f"wrote {target}"))
         for name in earlier:
-            print(f"note: {name} is from an earlier run")
+            print(printable(f"note: {name} is from an earlier run"))
     models = {kind: final.models[kind] for kind in kept}
     return TuningResult(verdict.passed, verdict.sentence, models, final.report, report, verification)
 

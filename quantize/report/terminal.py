@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantize.criterion import Criterion
+from quantize.printable import printable
 from quantize.report.kernel_tables import kernel_table, profile_table
 from quantize.report.verdict import Verdict, criterion_interval, percent
 from quantize.verify import Artefact, FileFacts, Verification
@@ -65,7 +66,7 @@ def _print(
         console.print(profile_table(verification))
     console.print(_table(verification, criterion))
     for warning in verification.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+        console.print(Text(printable(f"warning: {warning}"), style="yellow"), soft_wrap=True)
     # Not wrapped: the verdict is one line, for people and for `grep` alike.
     console.print(
         Text(verdict.sentence, style="bold green" if verdict.passed else "bold red"), soft_wrap=True

@@ -1,4 +1,4 @@
-"""The child of `quantize.loading.rehearsal`: loads the model on its standard input, and ends well if it can."""
+"""The child of `quantize.loading.rehearsal`: loads the model on its standard input, if it can."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from quantize.session import make_session
 
 def main() -> int:
     """Does to a model what the parent will do; whatever is wrong with it, the parent will say."""
-    resource.setrlimit(
-        resource.RLIMIT_CORE, (0, 0)
-    )  # a core dump would be of no use, and as large as the model
+    # A dump would be as large as the model, and of no use.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     content = sys.stdin.buffer.read()
     with contextlib.suppress(Exception):
         model = onnx.ModelProto.FromString(content)

@@ -9,6 +9,7 @@ from calibration.cache import default_folder
 from calibration.store import Store, Warn
 from quantize.baseline import KIND as LOGITS
 from quantize.config import Config
+from quantize.printable import printable
 from quantize.report.charts.fonts import forget_fonts
 
 _BYTES_PER_GB = 10**9
@@ -35,10 +36,10 @@ def run_cache(action: str, folder: Path | None) -> dict[str, object]:
         freed_bytes = store.clear()
         if folder is None:  # a folder that was named holds no list of fonts
             freed_bytes += forget_fonts()
-        print(f"{store.folder}: {_megabytes(freed_bytes)} freed")
+        print(printable(f"{store.folder}: {_megabytes(freed_bytes)} freed"))
         return {"folder": str(store.folder), "freed_bytes": freed_bytes}
     usage = store.usage()
-    print(f"{store.folder}: {_megabytes(usage.total_bytes)}")
+    print(printable(f"{store.folder}: {_megabytes(usage.total_bytes)}"))
     for kind, count in sorted(usage.counts.items()):
         print(f"  {count} {_NAMES.get(kind, kind)}, {_megabytes(usage.sizes_bytes[kind])}")
     return {"folder": str(store.folder), "size_bytes": usage.total_bytes}

@@ -17,6 +17,7 @@ from quantize.diagnose.probe import Probe
 from quantize.diagnose.record import Record, read_record, write_record
 from quantize.errors import InputError
 from quantize.files import atomic_write_text
+from quantize.printable import printable
 from quantize.refine import Network
 from quantize.report.environment import package_versions
 from quantize.report.ranking import show_ranking
@@ -83,7 +84,8 @@ def run_sensitivity(
         print(json.dumps(record.to_json(), indent=2, allow_nan=False))
     else:
         show_ranking(record)
-        print(f"wrote {path}\nwrote {chart}")
+        print(printable(f"wrote {path}"))
+        print(printable(f"wrote {chart}"))
     return 0
 
 

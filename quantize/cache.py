@@ -9,6 +9,7 @@ from calibration.cache import default_folder
 from calibration.store import Store, Warn
 from quantize.baseline import KIND as LOGITS
 from quantize.config import Config
+from quantize.printable import printable
 
 _BYTES_PER_GB = 10**9
 _NAMES = {PIXELS: "decoded images", LOGITS: "batches of fp32 results"}
@@ -32,10 +33,10 @@ def run_cache(action: str, folder: Path | None) -> dict[str, object]:
     store = Store(folder or default_folder(), limit_bytes=0, warn=print)
     if action == "clear":
         freed_bytes = store.clear()
-        print(f"{store.folder}: {_megabytes(freed_bytes)} freed")
+        print(printable(f"{store.folder}: {_megabytes(freed_bytes)} freed"))
         return {"folder": str(store.folder), "freed_bytes": freed_bytes}
     usage = store.usage()
-    print(f"{store.folder}: {_megabytes(usage.total_bytes)}")
+    print(printable(f"{store.folder}: {_megabytes(usage.total_bytes)}"))
     for kind, count in sorted(usage.counts.items()):
         print(f"  {count} {_NAMES.get(kind, kind)}, {_megabytes(usage.sizes_bytes[kind])}")
     return {"folder": str(store.folder), "size_bytes": usage.total_bytes}

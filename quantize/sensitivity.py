@@ -17,6 +17,7 @@ from quantize.diagnose.record import Record, read_record, write_record
 from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.files import atomic_write_text
+from quantize.printable import printable
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import EXTREME_RULES, RangeTable, collect_extremes, collect_histograms
 from quantize.report.environment import package_versions
@@ -84,7 +85,8 @@ def run_sensitivity(
         print(json.dumps(record.to_json(), indent=2, allow_nan=False))
     else:
         show_ranking(record)
-        print(f"wrote {path}\nwrote {chart}")
+        print(printable(f"wrote {path}"))
+        print(printable(f"wrote {chart}"))
     return 0
 
 

@@ -10,10 +10,12 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from quantize.errors import InputError
+from quantize.loading import rehearsal
 from quantize.loading.contents import tensors
 from quantize.loading.external import ExternalDataError, embed, is_external, locations
 from quantize.loading.growth import GrowthError, check_growth
 from quantize.loading.limits import PROTOBUF_LIMIT_BYTES
+from quantize.loading.rehearsal import RehearsalError
 from quantize.loading.sizes import SizeError, check_size
 from quantize.loading.structure import StructureError, check_structure
 from quantize.loading.wire import WireError, check_wire
@@ -43,12 +45,14 @@ def read_model(path: Path, *, named: str = "") -> onnx.ModelProto:
         check_structure(model)
         if external:
             embed(external, _folder(path), room_bytes=PROTOBUF_LIMIT_BYTES - model.ByteSize())
+        if rehearsal.is_needed():
+            rehearsal.rehearse(model.SerializeToString())
         check_growth(model)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{named}{path}: is damaged: a name in it is no text ({error.reason}); copy or export it again"
         ) from error
-    except (ExternalDataError, GrowthError, SizeError, StructureError) as error:
+    except (ExternalDataError, GrowthError, RehearsalError, SizeError, StructureError) as error:
         raise InputError(f"{named}{path}: {error}") from error
     return model
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import yaml
@@ -17,6 +19,11 @@ from tests.quantize.image_samples import TRANSFORM, folders, write_folders
 from tests.quantize.net import EXTENT, Net
 
 IMAGES = 12
+
+
+def pixels() -> npt.NDArray[np.float32]:
+    """Eight images that no run has seen, as the transforms make them: 0 to 1."""
+    return np.random.default_rng(8).random((8, 3, EXTENT, EXTENT)).astype(np.float32)
 
 
 def small_classifier(seed: int = 0, *, opset: int = 13) -> onnx.ModelProto:

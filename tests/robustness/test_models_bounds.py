@@ -19,7 +19,6 @@ from tests.quantize.net import EXTENT
 from tests.robustness.model_commands import Bench, bench, materials, refused, small_classifier
 from tests.robustness.test_models_damaged import (
     cut_off,
-    many_empty_operators,
     nested,
     spelled_numbers,
     weight_of,
@@ -88,7 +87,6 @@ BOMBS = {
     "functions of 2^40 operators": function_bomb,
     "a Loop of 2^62 rounds": loop,
     "a sparse weight of 2^60 numbers": sparse,
-    "millions of empty operators": many_empty_operators,
     "70 MB of numbers spelled one by one": spelled_numbers,
     "graphs in graphs": nested,
     "a file cut off": cut_off,
@@ -188,10 +186,12 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import quantize.session
 from quantize.errors import PipelineError
+from quantize.loading import rehearsal
 from quantize.model import load_model
 from quantize.session import make_session
 import onnx
 onnx.load(sys.argv[2])  # whatever is imported late is imported by now
+rehearsal.is_needed = lambda: False  # with older versions, what is done here is first done in a child
 seen = []
 def hook(event, arguments):
     if event == "open" and not isinstance(arguments[0], int):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from quantize.cli.commands.common import Command, add_run_flags, new_parser, print_json, print_lines
 from quantize.cli.values import one_of, path, whole_number
+from quantize.printable import printable
 
 if TYPE_CHECKING:
     from quantize.cli.commands.common import Subparsers
@@ -132,7 +133,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(document)
     else:
-        print_lines("\n".join(lines))
+        print_lines("\n".join(map(printable, lines)))
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quantize.cli.commands.common import Command, add_run_flags, new_parser, print_json, print_lines
 from quantize.cli.values import path
+from quantize.printable import printable
 
 if TYPE_CHECKING:
     from quantize.cli.commands.common import Subparsers
@@ -112,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print_lines(made.row)
     if not arguments.quiet:
         for file in written:
-            print_lines(f"wrote {file}")
+            print_lines(printable(f"wrote {file}"))
     return 0
 
 

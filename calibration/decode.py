@@ -130,6 +130,8 @@ def _naming(path: str | Path) -> Iterator[None]:
         raise InputError(
             f"{path}: is empty, damaged, or no image: replace it, or take it off the list"
         ) from error
+    except MemoryError:  # nothing that the file could help: its size was checked
+        raise
     except Exception as error:
         # Pillow's plugins answer damaged files with almost any exception (OSError, SyntaxError, struct.error,
         # EOFError, …); all of them mean the same to the user.

@@ -107,7 +107,7 @@ class Store:
         return found
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether there is an entry under a key; whether it is a good one, only `get` can say."""
+        """Whether there is an entry under a key; it may turn out to be damaged."""
         return os.path.exists(self._path(kind, key))
 
     def put(self, kind: str, key: str, value: Array, *, limit_fraction: float = 1.0) -> None:

@@ -21,6 +21,9 @@ MOST_SKIPPED_FRACTION = 0.01
 _NAMED_IN_A_LINE = 3
 LISTED = 100
 
+# How messages about single images end.
+_CURES = (": replace it, or take it off the list", ", take it off the list", ": take it off the list")
+
 # Of a name or a reason; both may hold anything, at any length.
 _TEXT_CHARACTERS = 200
 
@@ -94,7 +97,7 @@ def sound(loaders: Mapping[str, DataLoader], *, skip: bool) -> tuple[dict[str, D
     bad: list[BadImage] = []
     for role, loader in loaders.items():
         problems = loader.problems()
-        bad += (BadImage(role, loader.images.files[i], problems[i]) for i in sorted(problems))
+        bad += (BadImage(role, loader.images.files[i], _alone(problems[i])) for i in sorted(problems))
         good = [i for i in range(len(loader.images)) if i not in problems]
         left[role] = loader.subset(good, progress=loader.progress) if problems else loader
     found = Soundness(sum(len(loader.images) for loader in loaders.values()), tuple(bad))
@@ -128,6 +131,13 @@ def _named(bad: tuple[BadImage, ...]) -> str:
     named = "; ".join(map(str, bad[:_NAMED_IN_A_LINE]))
     more = len(bad) - _NAMED_IN_A_LINE
     return f"{named}; and {more} more" if more > 0 else named
+
+
+def _alone(problem: str) -> str:
+    """What is wrong without what to do about it, which is said once for all."""
+    for cure in _CURES:
+        problem = problem.removesuffix(cure)
+    return problem
 
 
 def _short(text: str) -> str:

@@ -76,6 +76,10 @@ def test_hostile_names_through_everything(
     listed = sorted(name for name in names if "\n" not in name)
     lines = b"".join(b"0/" + os.fsencode(name) + b" 0\n" for name in listed)
     (images / "val.txt").write_bytes(lines)
+    judged = ["evaluate", f"--input_model={model}", f"--config={config}", f"--dataset_location={images}"]
+    command = [*judged, f"--label_path={images}/val.txt", "--calibration_samples=2", "--json", "-q"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == len(listed) - 2
     folder = str(images / "0")
     assert main(["predict", str(model), folder, f"--config={config}", "--json", "-q"]) == 0
     document = json.loads(capsys.readouterr().out)

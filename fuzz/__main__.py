@@ -11,10 +11,7 @@ import sys
 from pathlib import Path
 
 from fuzz.harness import CORPUS, LIMIT_MB, LIMIT_S, attempt, scratch
-from fuzz.targets import NAMES, load
-
-# What is watched for new paths: our readers, and the parsers of Python below them. (Compiled ones are not.)
-_INSTRUMENTED = ["calibration", "quantize", "yaml", "PIL", "tarfile", "scipy.io"]
+from fuzz.targets import NAMES, WATCHED, load
 
 
 def main(arguments: list[str]) -> int:
@@ -30,7 +27,7 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 3
-    with atheris.instrument_imports(include=_INSTRUMENTED):
+    with atheris.instrument_imports(include=list(WATCHED[arguments[0]])):
         target = load(arguments[0])
     options = [
         f"-max_len={target.max_bytes}",

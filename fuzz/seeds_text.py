@@ -102,6 +102,7 @@ def labels() -> Mapping[str, str | bytes]:
     synsets = "n02119789 kit fox, Vulpes\nn01440764 tench\n"
     return {
         "synsets.txt": synsets,
+        "empty.txt": "",
         "names.txt": "kit fox\n\ntench\n",
         "labelled.txt": "a/ILSVRC2012_val_00000001.JPEG 7\nILSVRC2012_val_00000002.JPEG 999\n",
         "numbers.txt": "1\n2\n1\n",

@@ -73,7 +73,8 @@ def row_of(area: str, done: str, does: str, times: int = 1) -> Row:
     if area not in AREAS:
         raise ValueError(f"area {area!r} is none of {', '.join(AREAS)}")
     for name, text in (("done", done), ("does", does)):
-        if not isinstance(text, str) or text != " ".join(text.split()) or not text or text.endswith("."):
+        stopped = isinstance(text, str) and text.endswith(".") and not text.endswith("..")
+        if not isinstance(text, str) or text != " ".join(text.split()) or not text or stopped:
             raise ValueError(f"{name} {text!r} is not one line of words without a full stop")
     if type(times) is not int or times < 1:
         raise ValueError(f"times {times!r} is not a positive number")
@@ -166,7 +167,6 @@ def render(rows: Sequence[Row], page: Path, root: Path) -> str:
 
 def write(page: Path, text: str) -> None:
     """Writes the page, all of it or none of it."""
-    sys.path.insert(0, str(PROJECT))
     from quantize.files import atomic_write_text
 
     atomic_write_text(page, text)
@@ -182,6 +182,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="the page")
     options: Any = parser.parse_args(arguments)
     tests, page = options.tests.resolve(), options.page.resolve()
+    sys.path.insert(0, str(PROJECT))
     root = PROJECT if tests.is_relative_to(PROJECT) else tests
     try:
         text = render(collect(tests, root), page, root)

@@ -148,6 +148,10 @@ def test_only_one_room_talks_to_the_network() -> None:
     assert {name for name in talkers if not name.startswith("quantize/acquire/")} == set()
 
 
+def test_what_runs_knows_no_fuzzing_and_no_tests() -> None:
+    assert importers_of("fuzz") == importers_of("tests") == importers_of("atheris") == []
+
+
 @pytest.mark.parametrize("command", [["--help"], ["tune", "--help"], ["benchmark", "--help"]], ids=" ".join)
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run(

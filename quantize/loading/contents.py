@@ -7,8 +7,6 @@ from typing import Any
 
 import onnx
 
-from quantize.printable import printable
-
 
 def messages(message: Any) -> Iterator[Any]:
     """Yields a protobuf message and all that are in it, each before what is in it.
@@ -60,4 +58,9 @@ def label(node: onnx.NodeProto) -> str:
     """What to call an operator in messages: its name, or else what it makes."""
     called = node.name or next((name for name in node.output if name), "")
     kind = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    return f"{printable(kind)} {called!r}"
+    return f"{plain(kind)} {called!r}"
+
+
+def plain(text: str) -> str:
+    """A word as it is; in quotes and spelled out if it holds what would end a line, or is not to be seen."""
+    return text if text.isprintable() else repr(text)

@@ -7,9 +7,8 @@ from collections import Counter
 
 import onnx
 
-from quantize.loading.contents import nodes, tensors
+from quantize.loading.contents import nodes, plain, tensors
 from quantize.loading.sizes import called
-from quantize.printable import printable
 
 # Whatever their domain; operators called QLinear… count as well.
 QUANTIZED_OPERATORS = frozenset(
@@ -59,9 +58,9 @@ def what_is_quantized(model: onnx.ModelProto) -> str | None:
     ]
     if found:
         counts = ", ".join(
-            f"{count} {printable(kind)}" for kind, count in Counter(node.op_type for node in found).items()
+            f"{count} {plain(kind)}" for kind, count in Counter(node.op_type for node in found).items()
         )
-        return f"operator {printable(found[0].op_type)} {found[0].name!r}; in all {counts}"
+        return f"operator {plain(found[0].op_type)} {found[0].name!r}; in all {counts}"
     small = [
         tensor
         for tensor in tensors(model)

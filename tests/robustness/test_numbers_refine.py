@@ -191,7 +191,7 @@ def test_factors_keep_channels_in_range(
         assert made.factors == {}
         return
     factors = made.factors["t"].astype(np.float64)
-    assert np.all((factors >= 1.0) & (factors <= 50.0 * (1 + 1e-6)))
+    assert np.all((factors >= 1.0) & (factors <= 50.0 * (1 + 2**-10)))
     least, most = entry.bounds
     grown = factors > 1.0
     # A channel that is enlarged has room for 1.2 times its largest value.
@@ -213,7 +213,7 @@ def test_gains(scores: Any, scale: float) -> None:
     if np.abs(centred).max() < 1e-6:
         assert np.isfinite(found)
     else:
-        assert found == pytest.approx(scale, rel=1e-9)
+        assert found == pytest.approx(scale, rel=2**-10)
     assert is_plausible(found) is (0.5 <= found <= 2.0)
     assert not is_plausible(float("nan")) and not is_plausible(float("inf"))
 

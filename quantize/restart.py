@@ -47,11 +47,11 @@ def refine_given(
         InputError: it is no QDQ model of the input model, or nothing may be refined.
         EngineError: the runtime failed.
     """
+    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
+    given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     warnings = _saturation(path, data)
     for warning in warnings:
         stages.say(f"warning: {warning}")
-    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
-    given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
     refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
     if refiner is None:

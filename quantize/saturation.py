@@ -4,8 +4,9 @@ On CPUs without VNNI two neighbouring products are added in int16 with saturatio
 What an optimized session computes is compared with the same session in ONNX Runtime's unoptimized arithmetic
 for int8 weights (`EXACT_KERNELS`): the same graph, the same rounding, and products that are added in int32.
 Any difference of the scores is saturation. A session without graph optimizations is no such reference: in
-QOperator format it runs the same saturating kernels, and in QDQ format it computes in floats, which round
-differently.
+QOperator format it runs the same saturating kernels (measured on an emulated AVX2 CPU, with a model of
+weights 127: scores off by 23 % rms, and equal to the bit with all optimizations and without any), and in QDQ
+format it computes in floats, which round differently.
 
 What has not saturated on some images here may do so elsewhere; the weights alone say where it is possible.
 """

@@ -94,9 +94,16 @@ def _run_here(models: Sequence[str], folder: Path, name: str) -> None:
         ]
         np.save(folder / f"{number}-{name}.npy", np.concatenate(rows))
         if name == _EMULATED:
-            found = find_saturation(Path(path), images)
-            differing = 0 if found is None else found.equality.images - found.equality.equal_images
-            (folder / f"{number}-{_DETECTED}.txt").write_text(str(differing), encoding="ascii")
+            (folder / f"{number}-{_DETECTED}.txt").write_text(_detected(Path(path), images), encoding="ascii")
+
+
+def _detected(path: Path, images: Array) -> str:
+    """On how many images the program itself finds that this CPU saturates; "?" for what is no classifier."""
+    try:
+        found = find_saturation(path, images)
+    except PipelineError:
+        return "?"
+    return "0" if found is None else str(found.equality.images - found.equality.equal_images)
 
 
 def _images(arguments: argparse.Namespace) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -16,7 +17,9 @@ import pytest
 
 from quantize.export import to_qoperator
 from quantize.target import PORTABLE, VNNI
+from tests.quantize.image_samples import CLASSES, EXTENT, TRANSFORM, folders, write_folders
 from tests.quantize.models import zoo_case
+from tests.quantize.net import Net
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -36,6 +39,11 @@ def run_script(name: str, *arguments: object, **environment: str) -> subprocess.
     )
 
 
+@pytest.mark.robustness(
+    "Numbers",
+    "Portable and naive 8-bit models run on an emulated CPU without VNNI (valgrind)",
+    "portable ones are exact to the bit; saturation of the others is found on that CPU itself",
+)
 @needs_valgrind
 def test_portable_models_are_equal_on_avx2_and_eight_bit_ones_are_not(tmp_path: Path) -> None:
     models = {}
@@ -65,6 +73,11 @@ def test_portable_models_are_equal_on_avx2_and_eight_bit_ones_are_not(tmp_path: 
     assert run_script("check_on_avx2.py", "--count=1", paths[0]).returncode == 0
 
 
+@pytest.mark.robustness(
+    "Numbers",
+    "Every pair of weights of some forty kernels is made to saturate on an emulated CPU without VNNI",
+    "exactly the pairs saturate that the structural prediction bounds",
+)
 @needs_valgrind
 def test_kernels_add_exactly_the_pairs_that_are_checked() -> None:
     done = run_script("probe_saturation.py")
@@ -96,3 +109,45 @@ def test_what_cannot_be_tried_is_told_in_one_line(tmp_path: Path) -> None:
     done = run_script("check_on_avx2.py", tmp_path / "nothing.onnx")
     assert done.returncode == 2
     assert "no such model file" in done.stderr
+
+
+def stand_in_valgrind(folder: Path, prelude: str) -> str:
+    """A PATH on which `valgrind` runs the program as it is, after a line of shell."""
+    script = folder / "valgrind"
+    script.write_text(f'#!/bin/sh\nshift 2\n{prelude}\nexec "$@"\n')
+    script.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.mark.robustness(
+    "Same bytes",
+    "The script that tunes on an emulated CPU meets one that computes the same, and one that does not",
+    "it says that all bytes are the same, or which constants and which fields of the report differ",
+)
+def test_comparing_with_an_emulated_cpu(tmp_path: Path) -> None:
+    net = Net(13, seed=4)
+    net.head(net.relu(net.conv("image", 3, 6)), 6, classes=CLASSES)
+    onnx.save(net.model(shape=["n", 3, EXTENT, EXTENT], classes=CLASSES), tmp_path / "m.onnx")
+    images = write_folders(tmp_path / "images", 36)
+    data = {"dataloader": {"dataset": folders(images), "transform": TRANSFORM}}
+    config = {
+        "quantization": {"calibration": {"sampling_size": 12, **data}},
+        "evaluation": {"accuracy": {**data}},
+        "tuning": {"accuracy_criterion": {"absolute": 0.99}},
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    flags = [f"--input_model={tmp_path / 'm.onnx'}", f"--config={tmp_path / 'c.yaml'}", "--refine=none"]
+    done = run_script("same_bytes_on_avx2.py", *flags, PATH=stand_in_valgrind(tmp_path, ":"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^m-qdq\.onnx: the same \d+ bytes$", done.stdout, re.MULTILINE)
+    # Another seed stands for a CPU that computes otherwise.
+    other = stand_in_valgrind(tmp_path, 'set -- "$@" --seed=7')
+    done = run_script("same_bytes_on_avx2.py", *flags, PATH=other)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^m-qdq\.onnx \S+ \(\w+\): \d+ of \d+ numbers differ", done.stdout, re.MULTILINE)
+    assert "report.json run.seed: 9527 here, 7 there" in done.stdout
+    done = run_script("same_bytes_on_avx2.py", *flags, PATH=str(tmp_path / "images"))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: valgrind: not found; install the package of that name\n",
+    )

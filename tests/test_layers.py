@@ -124,6 +124,31 @@ def test_targets_depend_on_no_machine() -> None:
     assert set(asked).isdisjoint({"quantize/qdq.py", "quantize/weights.py", "quantize/scales.py"})
 
 
+# numpy's own code for these is chosen by the CPU, and so are the last bits of what they give.
+CPU_DEPENDENT = {"exp", "log", "log1p", "log2", "log10", "expm1", "tanh", "power", "dot", "vdot", "inner"}
+
+
+@pytest.mark.robustness(
+    "Same bytes",
+    "Every module is searched for functions whose last bits depend on the CPU's features",
+    "none is used where numbers are made: exponentials and logarithms are our own, sums are in a fixed order",
+)
+def test_no_number_depends_on_the_features_of_the_cpu() -> None:
+    found = {
+        (name_of(path), node.func.attr)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "np"
+        and node.func.attr in CPU_DEPENDENT
+    }
+    assert {
+        (module, name) for module, name in found if not module.startswith("quantize/report/charts/")
+    } == set()
+
+
 # What is built around the main job: it may use the rooms below, and neither the search nor the wiring.
 AROUND = ("prediction", "inspection", "package", "exporting", "acquire")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from quantize.errors import EngineError
 from quantize.portable_math import log
 from quantize.ranges.collect import BIN_COUNT, Counts, Extremes, Histograms
-from quantize.scales import ActivationScale, activation_scale
+from quantize.scales import ActivationScale, activation_scale, steady
 
 Bounds = tuple[float, float]
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
@@ -27,11 +26,6 @@ _EXTREME_QUANTILES = {"quantile": 0.65, "median": 0.5, "quantile90": 0.9}
 
 # Values outside the central 99.99 % saturate; the percentile that the engine's own calibrator defaults to.
 _PERCENTILE_FRACTION = 0.9999
-
-# CPUs with and without AVX-512 sum floats in different orders, so that what they measure differs by some 1e-7
-# (measured) and hardly ever by the time it is rounded to this. Costs at most 1/1024 of a range, a quarter of
-# a step.
-_SIGNIFICANT_BITS = 10
 
 # Fractions of the full range that the searches try: from all of it down to 30 % in steps of 2 %.
 _SHRINKAGES: FloatArray = np.arange(1.0, 0.29, -0.02)
@@ -108,7 +102,7 @@ class RangeTable:
         key = (tensor, rule)
         if key not in self._scales:
             low, high = self._bounds(tensor, rule)
-            self._scales[key] = self.make_scale(_steady(low), _steady(high))
+            self._scales[key] = self.make_scale(steady(low), steady(high))
         return self._scales[key]
 
     def _bounds(self, tensor: str, rule: str) -> Bounds:
@@ -128,12 +122,6 @@ class RangeTable:
             self._histograms = self.make_histograms()
         counts, bounds = self._histograms.counts[tensor], self.extremes.bounds(tensor)
         return _HISTOGRAM_RULES[rule](counts, bounds, self.make_scale)
-
-
-def _steady(end: float) -> float:
-    """The nearest number with few significant bits."""
-    mantissa, exponent = math.frexp(end)
-    return math.ldexp(round(math.ldexp(mantissa, _SIGNIFICANT_BITS)), exponent - _SIGNIFICANT_BITS)
 
 
 def _centres(bounds: Bounds) -> FloatArray:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from quantize.metrics import log_probabilities
 from quantize.refine.network import Draft, Network
-from quantize.scales import ActivationScale
+from quantize.scales import ActivationScale, steady
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,6 +44,8 @@ _SOFTMAX = frozenset({"Softmax", "LogSoftmax"})
 def gain_of(integer: npt.NDArray[Any], reference: npt.NDArray[Any], *, probabilities: bool = False) -> float:
     """`<q, f> / <f, f>` of scores, centred per image; 1 where the reference says nothing.
 
+    To ten significant bits (`steady`), because the scores of fp32 are not the same to the last on every CPU.
+
     Args:
         integer: of the integer model, [N, classes] float.
         reference: of fp32, the same shape.
@@ -56,7 +58,7 @@ def gain_of(integer: npt.NDArray[Any], reference: npt.NDArray[Any], *, probabili
     q, f = q - q.mean(axis=1, keepdims=True), f - f.mean(axis=1, keepdims=True)
     # numpy's own sums, whose order is fixed; a BLAS product's depends on the CPU.
     power = float((f * f).sum())
-    return float((q * f).sum()) / power if power > 0 else 1.0
+    return steady(float((q * f).sum()) / power) if power > 0 else 1.0
 
 
 def refine_gain(draft: Draft, name: str, output: str, gain: float) -> Draft:

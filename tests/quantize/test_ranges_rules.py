@@ -15,7 +15,7 @@ from quantize.errors import EngineError
 from quantize.ranges import RULES, Extremes, Histograms, RangeTable
 from quantize.ranges import rules as module
 from quantize.ranges.collect import BIN_COUNT, _count
-from quantize.scales import ActivationScale, activation_scale
+from quantize.scales import ActivationScale, activation_scale, steady
 
 
 def table(*values: Any) -> RangeTable:
@@ -182,9 +182,9 @@ def test_rules_search_with_the_scale_of_the_deployment() -> None:
 
 @given(st.floats(-1e30, 1e30, allow_nan=False))
 def test_rounding_errors_of_a_cpu_do_not_reach_the_scales(end: float) -> None:
-    steady = module._steady(end)
-    assert steady == pytest.approx(end, rel=2**-10, abs=0)
-    assert module._steady(steady) == steady
+    found = steady(end)
+    assert found == pytest.approx(end, rel=2**-10, abs=0)
+    assert steady(found) == found
 
 
 def test_ranges_that_differ_in_their_last_bits_give_one_scale() -> None:

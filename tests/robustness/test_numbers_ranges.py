@@ -23,9 +23,8 @@ from quantize.ranges.rules import (
     _percentile,
     _shrunk,
     _squared_error,
-    _steady,
 )
-from quantize.scales import ActivationScale, activation_scale
+from quantize.scales import ActivationScale, activation_scale, steady
 from tests.robustness.covering import FINITE, FLOAT32, arrays, covers, within
 
 TINY = float(FLOAT32.tiny)
@@ -71,13 +70,13 @@ def test_every_rule_gives_a_scale(values: Any, rule: str) -> None:
 
 
 @covers(
-    "quantize.ranges.rules._steady",
+    "quantize.scales.steady",
     does="ten significant bits are kept, rounded half to even, once and for all",
 )
 @given(end=FINITE)
 def test_ten_significant_bits(end: float) -> None:
-    found = _steady(end)
-    assert _steady(found) == found
+    found = steady(end)
+    assert steady(found) == found
     assert abs(Fraction(found) - Fraction(end)) <= abs(Fraction(end)) / (1 << 10)
     fraction, _ = np.frexp(found)
     assert float(fraction) * 1024 == int(float(fraction) * 1024)

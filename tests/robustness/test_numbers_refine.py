@@ -16,9 +16,8 @@ from quantize.errors import EngineError
 from quantize.refine.biases import _shifted, _with_bias
 from quantize.refine.equalize import Channels, _room, equalize
 from quantize.refine.gain import gain_of, is_plausible, refine_gain
-from quantize.refine.geometry import Geometry
 from quantize.refine.network import Draft
-from quantize.refine.observe import Observations, channel_means
+from quantize.refine.observe import Observations
 from quantize.refine.ranking import exceeds_error, ranked, surely_worse, ties
 from quantize.refine.rounding import (
     PAIR_LIMIT,
@@ -192,7 +191,7 @@ def test_factors_keep_channels_in_range(
         assert made.factors == {}
         return
     factors = made.factors["t"].astype(np.float64)
-    assert np.all((factors >= 1.0) & (factors <= 50.0 * (1 + 1e-6)))
+    assert np.all((factors >= 1.0) & (factors <= 50.0 * (1 + 2**-10)))
     least, most = entry.bounds
     grown = factors > 1.0
     # A channel that is enlarged has room for 1.2 times its largest value.
@@ -214,7 +213,7 @@ def test_gains(scores: Any, scale: float) -> None:
     if np.abs(centred).max() < 1e-6:
         assert np.isfinite(found)
     else:
-        assert found == pytest.approx(scale, rel=1e-9)
+        assert found == pytest.approx(scale, rel=2**-10)
     assert is_plausible(found) is (0.5 <= found <= 2.0)
     assert not is_plausible(float("nan")) and not is_plausible(float("inf"))
 
@@ -248,91 +247,6 @@ def test_gain_and_shift(scale: float, gain: float, shift: Any) -> None:
     np.testing.assert_array_equal(made.parameters["o"].bias, found.bias)
     np.testing.assert_allclose(made.parameters["o"].scale * np.float32(gain), scales, rtol=1e-6)
     assert made.scales["y"].zero_point == 7
-
-
-GEOMETRIES = st.builds(
-    lambda groups, each, out, kernel, strides, dilations, pads, auto, upper: Geometry(
-        "Conv",
-        groups,
-        kernel,
-        strides,
-        dilations,
-        None if auto else pads,
-        upper,
-        (groups * out, each, *kernel),
-        False,
-    ),
-    groups=st.integers(1, 3),
-    each=st.integers(1, 3),
-    out=st.integers(1, 2),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    pads=st.tuples(*[st.integers(0, 2)] * 4),
-    auto=st.booleans(),
-    upper=st.booleans(),
-)
-
-
-@covers(
-    "quantize.refine.geometry.Geometry.vectors",
-    "quantize.refine.geometry.Geometry.positions",
-    "quantize.refine.geometry.Geometry.pack",
-    "quantize.refine.geometry.Geometry.unpack",
-    "quantize.refine.geometry.Geometry._pads",
-    "quantize.refine.geometry.Geometry._output_extents",
-    does="packed weights times sampled vectors are what onnx's reference convolution makes, exactly",
-)
-@given(geometry=GEOMETRIES, seed=st.integers(0, 99))
-def test_products_are_those_of_the_convolution(geometry: Geometry, seed: int) -> None:
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    random = np.random.default_rng(seed)
-    data = random.integers(-9, 10, (1, geometry.inputs, 6, 7)).astype(np.float32)
-    weights = random.integers(-9, 10, geometry.weight_shape).astype(np.float32)
-    np.testing.assert_array_equal(geometry.unpack(geometry.pack(weights)), weights)
-    # The evaluator's own auto_pad leaves out SAME_LOWER; explicit pads say the same.
-    top, left, bottom, right = geometry._pads((6, 7))
-    node = helper.make_node(
-        "Conv",
-        ["x", "w"],
-        ["y"],
-        group=geometry.groups,
-        kernel_shape=geometry.kernel,
-        strides=geometry.strides,
-        dilations=geometry.dilations,
-        pads=[top, left, bottom, right],
-    )
-    (wanted,) = ReferenceEvaluator(node).run(None, {"x": data, "w": weights})
-    count = geometry.positions(data.shape[1:])
-    assert count == wanted[0, 0].size
-    vectors = geometry.vectors(data[0], np.arange(count))
-    found = np.einsum("gmk,pgk->gmp", geometry.pack(weights), vectors).reshape(wanted[0].shape)
-    np.testing.assert_array_equal(found, wanted[0])
-
-
-@covers(
-    "quantize.refine.geometry.Geometry.spread_inputs",
-    "quantize.refine.observe.channel_means",
-    does="factors of input channels meet the right weights; means are exact to float32",
-)
-@given(geometry=GEOMETRIES, factors=arrays(9, elements=within(100.0)), raw=arrays(3, 5))
-def test_inputs_are_spread_over_the_taps(geometry: Geometry, factors: Any, raw: Any) -> None:
-    factors = factors[: geometry.inputs]
-    weights = np.ones(geometry.weight_shape, np.float32)
-    by_group = factors.reshape(geometry.groups, -1)
-    group = np.arange(geometry.outputs) * geometry.groups // geometry.outputs
-    wanted = weights * by_group[group][:, :, None, None]
-    np.testing.assert_array_equal(
-        geometry.pack(weights) * geometry.spread_inputs(factors), geometry.pack(wanted)
-    )
-    means = channel_means(raw, "Conv")
-    for row, mean in zip(raw, means, strict=True):
-        wanted_mean = sum(exact(row), Fraction(0)) / len(row)
-        assert abs(Fraction(float(mean)) - wanted_mean) <= abs(wanted_mean) / (1 << 23) + Fraction(
-            float(np.abs(row).max())
-        ) / (1 << 45) + Fraction(1, 1 << 149)
 
 
 DIVERGENCES = hnp.arrays(np.float64, 6, elements=st.floats(0, 100))

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from quantize import measure, saturation
+from quantize import measure, restart, saturation
 from quantize.cli import main
+from quantize.data import load_data
 from quantize.evaluate import evaluate
 from quantize.metrics import Equality
+from quantize.model import read_signature
 from quantize.portability import COMPARED_IMAGES, EXACT_KERNELS, PairBound, Portability, pairs_are_bounded
 from quantize.prediction import make_predictor
 from quantize.saturation import Saturation, find_saturation, here_line, pair_bound
@@ -275,6 +277,26 @@ def test_predictions_tell(pictures: Path, tmp_path: Path, capsys: pytest.Capture
     assert f"note: {line}" in capsys.readouterr().err
     assert main(["predict", str(path), image, f"--config={config}"]) == 0
     assert "saturate" not in capsys.readouterr().err
+
+
+@pytest.mark.robustness(
+    "Numbers",
+    "`tune --start_from` gets a model whose weights can saturate, or one that ONNX Runtime cannot run",
+    "the report warns of the first, naming its operators; the second is only read, and not warned of",
+)
+def test_given_models_are_looked_at(pictures: Path, tmp_path: Path) -> None:
+    path = saved(tmp_path, weights_of(127))
+    config = configured(folders(pictures), folders(pictures), calibration_samples=6)
+    data = load_data(config, read_signature(onnx.load(path), path), progress=False)
+    (line,) = restart._saturation(path, data)
+    assert line == (
+        "--start_from theirs.onnx: weights of 1 of 1 dense operators can saturate on CPUs without VNNI (conv)"
+    )
+    assert restart._saturation(saved(tmp_path, weights_of(64)), data) == ()
+    broken = int8_model(weights_of(127))
+    broken.graph.node[2].op_type = "NobodyKnowsIt"
+    onnx.save(broken, path)
+    assert restart._saturation(path, data) == ()
 
 
 @pytest.mark.robustness(

@@ -17,7 +17,7 @@ def test_multiplications_are_those_of_the_shapes() -> None:
     net.head(x, 8, classes=5)
     model = net.model()
     prepared = prepare(model, read_signature(model, Path("m.onnx")))
-    positions = -((-EXTENT // 2) ** 2)
+    positions = (EXTENT // 2) ** 2
     assert multiply_adds(prepared) == positions * (8 * 3 * 9 + 8 * 9) + 8 * 5
 
 

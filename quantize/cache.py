@@ -9,17 +9,27 @@ from calibration.cache import default_folder
 from calibration.store import Store, Warn
 from quantize.baseline import KIND as LOGITS
 from quantize.config import Config
+from quantize.work import KIND as WORK
 
 _BYTES_PER_GB = 10**9
-_NAMES = {PIXELS: "decoded images", LOGITS: "batches of fp32 results"}
+_NAMES = {
+    PIXELS: "decoded images",
+    LOGITS: "batches of fp32 results",
+    WORK: "pieces of finished work, which --resume reuses",
+}
 
 
 def open_store(config: Config, warn: Warn) -> Store | None:
-    """The store that the configuration asks for, or None; nothing is written before it is used."""
+    """The store that the configuration asks for, or None; nothing is written before it is used.
+
+    What killed runs left half-written in it is removed.
+    """
     cache = config.settings.cache
     if not cache.enabled:
         return None
-    return Store(cache.dir or default_folder(), limit_bytes=int(cache.size * _BYTES_PER_GB), warn=warn)
+    store = Store(cache.dir or default_folder(), limit_bytes=int(cache.size * _BYTES_PER_GB), warn=warn)
+    store.tidy()
+    return store
 
 
 def run_cache(action: str, folder: Path | None) -> dict[str, object]:

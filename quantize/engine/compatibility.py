@@ -24,6 +24,7 @@ from onnx import TensorProto, helper
 
 from quantize.engine.lean import lean_import
 from quantize.errors import InputError
+from quantize.scratch import temporary_folder
 
 _MAPPING = "onnx.mapping"
 _ENGINE_LOGGER = "neural_compressor"
@@ -64,7 +65,7 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool, lean: bool = 
         # The engine's dependencies announce deprecations that a user can do nothing about.
         warnings.simplefilter("ignore")
         if workspace is None:
-            workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantize-engine-")))
+            workspace = stack.enter_context(temporary_folder("engine"))
         else:
             _check_writable(workspace)
         for name in _ENGINE_VARIABLES:

@@ -7,7 +7,6 @@ that trials or time ran out. So the strategy is driven directly here, and errors
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +129,7 @@ def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recor
     strategy_class = recorded(options.strategy)
     strategy_class.recorder = recorder
     strategy_class.known_nats = options.known_nats
-    strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
+    strategy_class.deadline_s = task.clock() + options.timeout_s if options.timeout_s else None
     # The table is put back by `contained`.
     FRAMEWORKS.update(dict.fromkeys(("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"), adaptor_class))
     return strategy_class(

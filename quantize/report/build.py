@@ -23,7 +23,7 @@ from quantize.target import Target
 from quantize.verify import Artefact, Decline, FileFacts, Verification, accuracy
 
 # Major: a field changed its meaning or went away. Minor: fields were added.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
@@ -233,6 +233,11 @@ def _run(verification: Verification, context: RunContext) -> Json:
         "platform": dict(context.platform),
         "stages": [_stage(name, seconds, context) for name, seconds in context.stages_s.items()],
         "peak_memory_bytes": context.peak_memory_bytes,
+        "reused": {
+            "trials": list(context.reused_trials),
+            "pieces": context.reused_pieces,
+            "saved_s": context.reused_s,
+        },
     }
 
 

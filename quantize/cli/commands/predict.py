@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from quantize.config.machine import available_cores
     from quantize.errors import InputError
     from quantize.prediction import find_images, make_predictor, run_predictions
+    from quantize.scratch import temporary_folder
     from quantize.stages import Stages
 
     if arguments.json and arguments.format is not None:
@@ -113,8 +113,9 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if predictor.preprocessing.assumed:
         stages.say(f"note: {predictor.preprocessing.note}")
-    with tempfile.TemporaryDirectory(prefix="quantize-predict-") as folder:
-        paths = find_images(arguments.images, sys.stdin.buffer, Path(folder))
+    with temporary_folder("predict") as scratch:
+        folder = str(scratch)
+        paths = find_images(arguments.images, sys.stdin.buffer, scratch)
         writer = _Reporting(_writer(arguments, predictor, [_shown(path, folder) for path in paths]), folder)
         # On one terminal, the progress bar and the table would write over each other.
         apart = not (sys.stdout.isatty() and sys.stderr.isatty())

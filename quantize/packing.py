@@ -30,7 +30,7 @@ def packed(values: Json, arrays: Mapping[str, Array]) -> Bytes:
     """Everything as bytes, [N] uint8.
 
     Args:
-        values: plain JSON values without NaN and infinities; floats come back bit for bit.
+        values: plain JSON values; floats come back bit for bit.
         arrays: of numbers.
     """
     described: list[Json] = []
@@ -44,7 +44,7 @@ def packed(values: Json, arrays: Mapping[str, Array]) -> Bytes:
         padding = -len(content) % _ALIGNMENT
         pieces += [content, bytes(padding)]
         start += len(content) + padding
-    head = json.dumps({"values": values, "arrays": described}, allow_nan=False).encode()
+    head = json.dumps({"values": values, "arrays": described}).encode()
     body = b"".join([len(head).to_bytes(_LENGTH_BYTES, "little"), head, *pieces])
     return np.frombuffer(hashlib.sha256(body).digest() + body, np.uint8)
 

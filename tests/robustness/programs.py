@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
-MODEL = PROJECT / "examples" / "digits" / "digits-mobilenetv2.onnx"
 FILES = (
-    "digits-mobilenetv2-int8.onnx",
-    "digits-mobilenetv2-qdq.onnx",
+    "net-int8.onnx",
+    "net-qdq.onnx",
     "report.html",
     "report.json",
     "report.md",
@@ -35,19 +34,19 @@ class Program:
 
     Attributes:
         root: holds everything that belongs to it.
-        digits: the images, shared with others and read only.
+        given: holds `net.onnx`, `c.yaml` and the images that it names; shared with others and read only.
         more: further environment variables; None takes one away.
+        cached: whether there is a folder for the cache; otherwise it is the user's.
     """
 
     root: Path
-    digits: Path
+    given: Path
     more: Mapping[str, str | None] = field(default_factory=dict)
+    cached: bool = True
 
     def __post_init__(self) -> None:
         for folder in (self.temporary, self.home, self.root / "cache"):
             folder.mkdir(parents=True, exist_ok=True)
-        text = (PROJECT / "configs" / "demo_digits.yaml").read_text(encoding="utf-8")
-        (self.root / "c.yaml").write_text(text.replace("<DIR>", str(self.digits)), encoding="utf-8")
 
     @property
     def out(self) -> Path:
@@ -80,13 +79,10 @@ class Program:
 
     def flags(self, *more: str) -> list[str]:
         return [
-            f"--input_model={MODEL}",
-            f"--config={self.root / 'c.yaml'}",
+            f"--input_model={self.given / 'net.onnx'}",
+            f"--config={self.given / 'c.yaml'}",
             f"--output_model={self.out}",
-            f"--cache_dir={self.cache}",
-            "--calibration_samples=30",
-            "--selection_samples=10",
-            "--eval_samples=40",
+            *([f"--cache_dir={self.cache}"] if self.cached else []),
             *more,
         ]
 

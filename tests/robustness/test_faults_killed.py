@@ -23,9 +23,9 @@ FLAGS = ("--refine=fast", "--resume", "--threads=2")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(launch: Launch) -> tuple[Program, float]:
+def undisturbed(launch: Launch, few_digits: Path) -> tuple[Program, float]:
     """A run that nobody disturbed, and how long it took, in seconds."""
-    program = launch()
+    program = launch(few_digits)
     began_s = time.monotonic()
     done = program.run(*FLAGS)
     assert done.returncode == 0, done.stderr
@@ -47,10 +47,12 @@ def earlier_results(program: Program) -> dict[str, bytes]:
     "run, which reuses the finished trial and gives the same bytes as a run that was never killed",
     times=KILLS,
 )
-def test_killed_at_random_moments(undisturbed: tuple[Program, float], launch: Launch) -> None:
+def test_killed_at_random_moments(
+    undisturbed: tuple[Program, float], launch: Launch, few_digits: Path
+) -> None:
     reference, whole_s = undisturbed
     finished = contents(reference.out)
-    program = launch()
+    program = launch(few_digits)
     moments = random.Random(20260731)
     # One moment in each twentieth of the run, in a random order.
     shares = [(number + moments.random()) / KILLS for number in range(KILLS)]

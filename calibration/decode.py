@@ -56,6 +56,8 @@ def load_image(path: str | Path, *, exif_orientation: bool = True) -> Image.Imag
         raise InputError(
             f"{path}: is empty, damaged, or no image: replace it, or take it off the list"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:
         # Pillow's plugins answer damaged files with almost any exception (OSError, SyntaxError, struct.error,
         # EOFError, …); all of them mean the same to the user.

@@ -86,6 +86,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except (ImportError, MemoryError):  # nothing that the image could help
+        raise
     except Exception as error:
         # OpenCV and numpy report what they cannot do with this image in their own types.
         reason = " ".join(str(error).split()) or type(error).__name__

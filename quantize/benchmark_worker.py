@@ -106,7 +106,8 @@ class Worker:
         self._process.wait(_EXIT_WAIT_S)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None and not pipe.closed:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what it was to be told comes too late
+                    pipe.close()
 
     def wait_until_warm(self) -> None:
         """Block until the child is ready; raises EngineError with its last words if it is not."""

@@ -60,7 +60,7 @@ def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda tr
     try:
         with contained(workspace=options.workspace, seed=options.seed, verbose=options.verbose):
             return _search(task, options, listener)
-    except PipelineError:
+    except (PipelineError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         # Helpers of the engine call exit(0), which would end the program as a success.

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.robustness.programs import PATIENCE_S, Launch, Program, contents, kill
+from tests.robustness.programs import FILES, PATIENCE_S, Launch, Program, contents, kill
 
 # What is promised is 2 s; where the tests share the machine, a process may have to wait for its turn.
 PROMISED_S = 2.0
@@ -18,6 +18,7 @@ SLACK_S = 4.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "terminated"}
 FLAGS = ("--refine=fast", "--threads=2")
+PARTS = 9
 
 # A call that no signal interrupts and that lets other threads run, as those into ONNX Runtime and BLAS do.
 _STUCK = """
@@ -75,15 +76,15 @@ def with_results(program: Program) -> Program:
     "SIGINT, SIGTERM or SIGHUP at a random moment from the start of the process to its end",
     "clean within 2 s: exit code 130, 143 or 129, one line, no temporary file, everything as it was",
 )
-@pytest.mark.parametrize("part", range(12))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_at_random_moments(part: int, launch: Launch, whole_s: float) -> None:
     program = with_results(launch())
     number = SIGNALS[part % len(SIGNALS)]
-    moment = random.Random(100 + part).random()
+    moment = random.Random(100 + part).random()  # one in each part of the run
     while True:
         process = program.start(*FLAGS)
         try:
-            process.communicate(timeout=whole_s * (part + moment) / 12)
+            process.communicate(timeout=whole_s * (part + moment) / PARTS)
         except subprocess.TimeoutExpired:
             assert_clean(program, process, number)
             return
@@ -100,7 +101,7 @@ def whole_s(launch: Launch) -> float:
 
 STAGES = {
     "fp32 baseline": "fp32 baseline: 40 images",
-    "measuring ranges": "measuring ranges: 23 images",
+    "measuring ranges": "measuring ranges: 30 images",
     "tuning": "trial 1: 40 images",
     "verifying": "verifying the files as written: 40 images",
     "diagnosing": "looking for the causes of errors",
@@ -179,7 +180,7 @@ def test_a_second_ctrl_c(program: Program) -> None:
     "a signal while the results are moved to their names",
     "they are all moved first, or none is",
 )
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS[:2])
 def test_while_moving(number: signal.Signals, program: Program) -> None:
     prelude = """
 import os, sys, time
@@ -197,13 +198,7 @@ os.replace = slowly
     assert code == 128 + number
     assert err.splitlines()[-1] == WORDS[number]
     assert took_s < PROMISED_S + SLACK_S
-    assert set(contents(program.out)) == {
-        "net-int8.onnx",
-        "net-qdq.onnx",
-        "report.html",
-        "report.json",
-        "report.md",
-    }
+    assert set(contents(program.out)) == set(FILES)
     assert program.rubbish() == []
 
 

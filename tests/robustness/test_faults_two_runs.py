@@ -14,7 +14,7 @@ import pytest
 from quantize import locking
 from quantize.errors import InputError
 from quantize.locking import LOCK, locked
-from tests.robustness.programs import PROJECT, Program, contents, kill
+from tests.robustness.programs import PROJECT, Program, contents
 
 _HOLDS = """
 import sys
@@ -46,16 +46,26 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 
 @_ROW
 def test_the_second_run_is_refused_and_the_first_goes_on(program: Program) -> None:
-    with program.start("--refine=none", "--no_html") as first:
-        lock = program.out / LOCK
-        while not (lock.exists() and lock.read_bytes()):
+    waits = """
+import sys
+import quantize.search
+real = quantize.search.collect_extremes
+def waiting(*arguments, **more):
+    print("inside", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    return real(*arguments, **more)
+quantize.search.collect_extremes = waiting
+"""
+    with program.start("--refine=none", "--no_html", prelude=waits, stdin=subprocess.PIPE) as first:
+        assert first.stderr is not None
+        while first.stderr.readline() != "inside\n":
             assert first.poll() is None
         second = program.run("--refine=none", "--no_html")
         assert second.returncode == 2, second.stderr
         (line,) = [line for line in second.stderr.splitlines() if line.startswith("error: ")]
         assert f"another run writes there (process {first.pid} on " in line
         assert "since 20" in line and "name another folder" in line
-        _, said = first.communicate()
+        _, said = first.communicate("go on\n")
     assert first.returncode == 0, said
     assert program.rubbish() == []
 
@@ -164,6 +174,3 @@ def test_without_locks_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     with locked(tmp_path, "--x"):
         pass
     assert os.listdir(tmp_path) == []
-
-
-__all__ = ["kill"]

@@ -19,6 +19,9 @@ from pathlib import Path
 # Names the claim inside a claimed folder; removed last, so that a folder without it is empty or not ours.
 CLAIM = ".claim"
 
+# What this process claims and has not removed yet, for an end that cannot wait for blocks to be left.
+_living: set[Path] = set()
+
 # Another process may take a new folder for an abandoned one before it is claimed; not three times in a row.
 _ATTEMPTS = 10
 
@@ -32,6 +35,26 @@ def lock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+@contextlib.contextmanager
+def living(path: Path) -> Iterator[None]:
+    """Says for the time of the block that a file or folder is to be removed if the process ends at once."""
+    _living.add(path)
+    try:
+        yield
+    finally:
+        _living.discard(path)
+
+
+def remove_living() -> None:
+    """Removes everything of this process that is temporary, for an end that cannot wait."""
+    for path in list(_living):
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def claimed_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
@@ -60,11 +83,12 @@ def claimed_folder(folder: Path | None, prefix: str) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     path, descriptor = _new_folder(folder, prefix)
-    try:
-        yield path
-    finally:
-        remove_folder(path)
-        os.close(descriptor)
+    with living(path):
+        try:
+            yield path
+        finally:
+            remove_folder(path)
+            os.close(descriptor)
 
 
 def _new_folder(folder: Path | None, prefix: str) -> tuple[Path, int]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.claims import abandoned, lock
+from calibration.claims import abandoned, living, lock
 from calibration.entry import HEADER_BYTES, Array, as_bytes, packed_header, parsed, write_all
 
 Warn = Callable[[str], None]
@@ -125,7 +125,7 @@ class Store:
         temporary = inside / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}"
         try:
             inside.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with temporary.open("xb", buffering=0) as stream:
+            with temporary.open("xb", buffering=0) as stream, living(temporary):
                 lock(stream.fileno())  # for as long as it has this name: it is not left behind
                 write_all(stream.fileno(), packed_header(key, value))
                 write_all(stream.fileno(), as_bytes(value))

@@ -11,7 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from calibration.claims import claimed_file
+from calibration.claims import claimed_file, living
 from quantize.errors import InputError, PipelineError
 from quantize.scratch import STAGED_PREFIX
 
@@ -36,7 +36,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         ) from error
     try:
         # Claimed until it is closed, so it stays open until it has its final name.
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(descriptor, "wb") as stream, living(temporary):
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

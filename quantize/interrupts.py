@@ -43,9 +43,12 @@ def uninterrupted() -> Iterator[None]:
             for number, handler in before.items():
                 signal.signal(number, handler)
             for number in waiting[:1]:
-                signal.raise_signal(number)
+                if callable(before[number]):
+                    before[number](number, None)
+                else:
+                    signal.raise_signal(number)
 
 
-def wait_for_uninterrupted(timeout_s: float) -> None:
-    """Waits until no such step goes on, or so long, and lets none begin after it."""
-    _held.acquire(timeout=timeout_s)
+def wait_for_uninterrupted(timeout_s: float) -> bool:
+    """Waits until no such step goes on and lets none begin after it; False if it takes longer than this."""
+    return _held.acquire(timeout=timeout_s)

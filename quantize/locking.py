@@ -14,7 +14,7 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
-from calibration.claims import lock
+from calibration.claims import living, lock
 from quantize.errors import InputError
 from quantize.files import make_folder
 from quantize.printable import printable
@@ -44,12 +44,13 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
     path = folder / LOCK
     try:
         descriptor = _held(path, flag)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            os.close(descriptor)
+        with living(path):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                os.close(descriptor)
     finally:
         for one in made:
             with contextlib.suppress(OSError):  # something is in it

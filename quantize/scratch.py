@@ -18,9 +18,6 @@ _TEMPORARY = re.compile(rf"quantize-[a-z]+-{_RANDOM}")
 _STAGED = re.compile(rf"\.quantize-{_RANDOM}(\.tmp)?")
 STAGED_PREFIX = ".quantize-"
 
-# Folders of this process that still exist, for an end that cannot wait.
-_living: set[Path] = set()
-
 # What is done with an abandoned folder before it is removed.
 Recover = Callable[[Path], None]
 
@@ -43,30 +40,14 @@ def temporary_folder(kind: str) -> Iterator[Path]:
                 f"cannot make a temporary folder ({error.strerror or error}); free some space, or set TMPDIR "
                 "to a writable folder"
             ) from error
-        stack.enter_context(_registered(folder))
         yield folder
 
 
 @contextlib.contextmanager
 def staging_folder(beside: Path) -> Iterator[Path]:
     """A hidden folder inside `beside`; gone afterwards whatever happens. Raises OSError."""
-    with claimed_folder(beside, STAGED_PREFIX) as folder, _registered(folder):
+    with claimed_folder(beside, STAGED_PREFIX) as folder:
         yield folder
-
-
-@contextlib.contextmanager
-def _registered(folder: Path) -> Iterator[None]:
-    _living.add(folder)
-    try:
-        yield
-    finally:
-        _living.discard(folder)
-
-
-def remove_living() -> None:
-    """Removes every folder of this process, for an end that cannot wait for the blocks to be left."""
-    for folder in list(_living):
-        remove_folder(folder)
 
 
 def sweep_temporary() -> None:

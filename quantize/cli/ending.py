@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from types import FrameType
 from typing import Any, NoReturn
 
+from calibration.claims import remove_living
 from quantize.interrupts import ENDING, wait_for_uninterrupted
 
 # What a shell reports for a program that a signal ended: 128 + its number.
@@ -107,10 +107,8 @@ def _wait(number: int) -> None:
 
 def leave_at_once(number: int) -> NoReturn:
     """Ends the process without waiting for any thread; its temporary folders are gone."""
-    wait_for_uninterrupted(_MOVING_S)
-    scratch = sys.modules.get("quantize.scratch")
-    if scratch is not None:
-        scratch.remove_living()
+    if wait_for_uninterrupted(_MOVING_S):
+        remove_living()  # otherwise the next run finds the journal of the move, and undoes it
     with contextlib.suppress(OSError, ValueError):
         os.write(2, f"{words(number)}\n".encode())
     os._exit(SIGNAL_BASE + number)

@@ -57,7 +57,7 @@ def test_whoever_ends_the_process_waits(monkeypatch: pytest.MonkeyPatch) -> None
             steps.append("step")
 
     def end() -> None:
-        wait_for_uninterrupted(60)
+        assert wait_for_uninterrupted(60)
         steps.append("end")
         with uninterrupted():  # this thread holds it
             pass
@@ -70,3 +70,4 @@ def test_whoever_ends_the_process_waits(monkeypatch: pytest.MonkeyPatch) -> None
     first.join()
     second.join()
     assert steps == ["step", "end"]
+    assert not wait_for_uninterrupted(0)

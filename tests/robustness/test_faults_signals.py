@@ -186,7 +186,7 @@ def test_while_moving(number: signal.Signals, program: Program) -> None:
 import os, sys, time
 real, moved = os.replace, []
 def slowly(source, target):
-    if str(target).endswith(("-int8.onnx", "-qdq.onnx")):
+    if str(target).endswith(("/out/net-int8.onnx", "/out/net-qdq.onnx")):
         print("moving", file=sys.stderr, flush=True)
         time.sleep(0.3)
     real(source, target)

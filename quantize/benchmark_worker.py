@@ -165,14 +165,23 @@ def bind_to_cores(threads: int, index: int, instances: int) -> tuple[int, ...]:
 
 
 def _end_with_parent() -> None:
-    """The pipe ends when its other end does, however that is killed."""
-    while sys.stdin.readline():
-        pass
-    os._exit(_ORPHANED)
+    """Ends the process when the other end of its standard input goes, as it does however the parent ends."""
+
+    def watch() -> None:
+        while sys.stdin.readline():
+            pass
+        os._exit(_ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def main(arguments: list[str]) -> int:
-    """The child's program; the arguments are those that `Worker` gives."""
+def main(arguments: list[str], *, on_start: Callable[[], None] = lambda: None) -> int:
+    """The child's program.
+
+    Args:
+        arguments: those that `Worker` gives.
+        on_start: called before the clock starts, to see to it that the process does not outlive its parent.
+    """
     if len(arguments) != _ARGUMENTS:
         print(f"benchmark_worker: expected {_ARGUMENTS} arguments, got {len(arguments)}", file=sys.stderr)
         return 2
@@ -182,9 +191,8 @@ def main(arguments: list[str]) -> int:
 
     def wait() -> None:
         print(_READY, flush=True)
-        if not sys.stdin.readline():
-            os._exit(_ORPHANED)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        sys.stdin.readline()
+        on_start()
 
     try:
         job = Job(model_path, threads, warmup, iterations)
@@ -199,4 +207,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], on_start=_end_with_parent))

@@ -55,6 +55,7 @@ class Work:
         self._store, self._reuse = store, reuse
         self._context = _digest(context)
         self._taken = 0
+        self._made: set[str] = set()  # keys of what this run has done itself
         self.saved_s = 0.0
         self.reused: list[str] = []
         self.left = False
@@ -83,11 +84,13 @@ class Work:
         known = self._recalled(key, codec)
         if known is not None:
             result, took_s = known
-            self.saved_s += took_s
-            self.reused.append(name)
+            if key not in self._made:
+                self.saved_s += took_s
+                self.reused.append(name)
             return result
         began_s = self.clock()
         result = make()
+        self._made.add(key)
         values, arrays = codec.encode(result)
         self._store.put(KIND, key, packed({"took_s": self.clock() - began_s, "of": values}, arrays))
         return result

@@ -102,3 +102,10 @@ def test_a_failure_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         work(tmp_path).done("a", {}, never, CODEC)
     assert work(tmp_path).done("a", {}, lambda: 7, CODEC) == 7
+
+
+def test_what_this_run_did_itself_is_not_called_reused(tmp_path: Path) -> None:
+    one = work(tmp_path)
+    one.done("a", {}, lambda: 7, CODEC)
+    assert one.done("a", {}, never, CODEC) == 7
+    assert (one.reused, one.saved_s) == ([], 0.0)

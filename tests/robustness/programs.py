@@ -128,7 +128,9 @@ class Program:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """Kills the process and all that it started."""
+    """Kills the process and all that it started, if it has not ended by itself."""
+    if process.poll() is not None:
+        return
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -138,7 +140,8 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Name -> bytes of the files directly in a folder, those of runs under way left out."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    files = (path for path in folder.iterdir() if path.is_file())
+    return {path.name: path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
 def untimed(report: Mapping[str, Any]) -> dict[str, Any]:

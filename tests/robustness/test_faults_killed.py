@@ -189,6 +189,7 @@ def test_an_interrupted_undoing_is_done_again(tmp_path: Path, monkeypatch: pytes
         move_into_place(moves)
     assert contents(tmp_path) == {"b": b"old b"}
     # As if the process had been killed before it removed the journal: undoing once more changes nothing.
+    monkeypatch.undo()
     os.rename(kept, folder / JOURNAL)
     from quantize.moving import undo
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 import quantize
 from calibration.store import Store
-from quantize import search
+from quantize import judging, search
 from quantize.cli import main
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.errors import InputError
@@ -125,6 +126,69 @@ def test_parts_of_a_trial_are_reused(
     assert resumed.report["run"]["reused"]["trials"] == []
     assert bytes_of(resumed) == expected
     assert same(whole, resumed)
+
+
+@pytest.mark.robustness(
+    "Faults",
+    "interrupted in the third trial of a search, then run again with --resume",
+    "the first two trials are reused, and trials, models and report are those of an undisturbed run",
+)
+@pytest.mark.parametrize("effort", ["none", "fast"])
+def test_a_search_goes_on_where_it_was(
+    effort: str, tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not met by int8 throughout, so that operators go back to fp32, one by one.
+    wanted = {"refine__effort": effort, "tuning__accuracy_criterion": {"relative": 0.0}}
+    whole = tune(**wanted)
+    trials = len(whole.report["tuning"]["trials"])
+    assert trials > 2
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "cache").rename(tmp_path / "other")
+    judged, real = 0, judging.evaluate
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        nonlocal judged
+        judged += 1
+        if judged == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(judging, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(**wanted)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    judged = 10
+    resumed = tune(tuning__resume=True, **wanted)
+    # Two trials may come to the same model, which is then judged once.
+    assert 0 < judged - 10 <= trials - 2
+    assert resumed.report["run"]["reused"]["trials"] == [1, 2]
+    assert bytes_of(resumed) == bytes_of(whole)
+    assert same(whole, resumed)
+
+
+@pytest.mark.robustness(
+    "Faults",
+    "run again with --resume and --start_from",
+    "the refinement is reused if the file has the same bytes, and only then",
+)
+def test_refining_a_given_model_is_resumed(tiny: Path, tune: Tune, tmp_path: Path) -> None:
+    first = tune(refine__effort="none")
+    given = tmp_path / "given.onnx"
+    given.write_bytes(first.models["QDQ"].read_bytes())
+
+    def restart(name: str, *, resume: bool) -> TuningResult:
+        overrides = {"refine.effort": "fast", "cache.dir": tmp_path / "cache", "tuning.resume": resume}
+        return quantize.tune(
+            tiny / "net.onnx", tiny / "c.yaml", tmp_path / name, overrides=overrides, start_from=given
+        )
+
+    whole, resumed = restart("a", resume=False), restart("b", resume=True)
+    assert resumed.report["run"]["reused"]["trials"] == [1]
+    assert bytes_of(resumed) == bytes_of(whole)
+    model = onnx.load(given)
+    model.doc_string = "another file"
+    onnx.save(model, given)
+    assert restart("c", resume=True).report["run"]["reused"]["trials"] == []
 
 
 @pytest.mark.robustness(

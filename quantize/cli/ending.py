@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -43,6 +44,7 @@ class Ending:
     def __init__(self) -> None:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
+        self._hooks = sys.unraisablehook, threading.excepthook
 
     def __enter__(self) -> Ending:
         """Sets the handlers."""
@@ -57,13 +59,20 @@ class Ending:
 
     def __exit__(self, *_: object) -> None:
         """Puts the handlers back that were there."""
+        sys.unraisablehook, threading.excepthook = self._hooks
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _end(self, number: int, _: FrameType | None) -> None:
         if self.number is None:
             self.number = number
+            # Where it cannot be raised (a callback, a destructor), Python would print it and go on.
+            sys.unraisablehook = threading.excepthook = _silent
         raise Ended(number)
+
+
+def _silent(_: object) -> None:
+    """Of what breaks because the process was asked to end, nobody needs to hear."""
 
 
 def words(number: int) -> str:

@@ -88,9 +88,11 @@ def _code_of(arguments: list[str], ending: Ending, verbose: bool) -> int:
     except BrokenPipeError:
         discard_output()
         return _READER_GONE
-    except Exception as error:
-        if ending.number is not None:  # what a library makes of being interrupted
+    except BaseException as error:
+        if ending.number is not None:  # what a library makes of being interrupted, not always an Exception
             raise Ended(ending.number) from error
+        if not isinstance(error, Exception):
+            raise
         return _report(*_told(error, verbose), verbose)
 
 

@@ -128,7 +128,7 @@ def test_workspace_on_a_full_disk(size: str, program: Program, mount: Mount) -> 
     "the folder for temporary files is full",
     "exit code 2 or 3 and one line that says so; what was there before is intact",
 )
-@pytest.mark.parametrize("options", ["size=4k", "nr_inodes=1"])
+@pytest.mark.parametrize("options", ["size=4k", "nr_inodes=2"])
 def test_temporary_files_on_a_full_disk(options: str, program: Program, mount: Mount) -> None:
     mount(program.temporary, options)
     program.out.mkdir()

@@ -161,7 +161,7 @@ def test_a_search_goes_on_where_it_was(
     resumed = tune(tuning__resume=True, **wanted)
     # Two trials may come to the same model, which is then judged once.
     assert 0 < judged - 10 <= trials - 2
-    assert resumed.report["run"]["reused"]["trials"] == [1, 2]
+    assert resumed.report["run"]["reused"]["trials"][:2] == [1, 2]
     assert bytes_of(resumed) == bytes_of(whole)
     assert same(whole, resumed)
 

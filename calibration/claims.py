@@ -16,10 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from calibration.interrupts import uninterrupted
+
 # Names the claim inside a claimed folder; removed last, so that a folder without it is empty or not ours.
 CLAIM = ".claim"
 
-# What this process claims and has not removed yet, for an end that cannot wait for blocks to be left.
+# What this process claims and has not removed yet, for an end that cannot wait for blocks to be left, or in
+# which a signal came between two of their steps.
 _living: set[Path] = set()
 
 # Another process may take a new folder for an abandoned one before it is claimed; not three times in a row.
@@ -60,14 +63,18 @@ def remove_living() -> None:
 def claimed_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
     """A new, empty, private file that is claimed until its descriptor is closed.
 
+    Whoever asks for it says `living` of it, or moves it away.
+
     Raises:
         OSError: it cannot be made.
     """
-    for _ in range(_ATTEMPTS):
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
-        if lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
-            return descriptor, Path(name)
-        os.close(descriptor)
+    with uninterrupted():
+        for _ in range(_ATTEMPTS):
+            descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
+            if lock(descriptor) is not False and os.fstat(descriptor).st_nlink:
+                _living.add(Path(name))
+                return descriptor, Path(name)
+            os.close(descriptor)
     raise OSError(f"{folder}: other processes remove new files")
 
 
@@ -82,13 +89,19 @@ def claimed_folder(folder: Path | None, prefix: str) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    path, descriptor = _new_folder(folder, prefix)
-    with living(path):
-        try:
-            yield path
-        finally:
-            remove_folder(path)
-            os.close(descriptor)
+    made: tuple[Path, int] | None = None
+    try:
+        # A signal that waits for the end of such a block is raised inside of the outer one.
+        with uninterrupted():
+            made = _new_folder(folder, prefix)
+            _living.add(made[0])
+        yield made[0]
+    finally:
+        if made is not None:
+            with uninterrupted():
+                remove_folder(made[0])
+                os.close(made[1])
+                _living.discard(made[0])
 
 
 def _new_folder(folder: Path | None, prefix: str) -> tuple[Path, int]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from calibration.claims import living, lock
+from calibration.interrupts import uninterrupted
 from quantize.errors import InputError
 from quantize.files import make_folder
 from quantize.printable import printable
@@ -42,16 +43,19 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     path = folder / LOCK
+    descriptor: int | None = None
     try:
-        descriptor = _held(path, flag)
+        # A signal that waits for the end of such a block is raised inside of the outer one.
+        with uninterrupted():
+            descriptor = _held(path, flag)
         with living(path):
-            try:
-                yield
-            finally:
+            yield
+    finally:
+        if descriptor is not None:
+            with uninterrupted():
                 with contextlib.suppress(OSError):
                     path.unlink()
                 os.close(descriptor)
-    finally:
         for one in made:
             with contextlib.suppress(OSError):  # something is in it
                 one.rmdir()

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calibration.interrupts import uninterrupted
 from quantize.errors import PipelineError
-from quantize.interrupts import uninterrupted
 
 JOURNAL = "moving.json"
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from calibration.claims import remove_living
-from quantize.interrupts import ENDING, wait_for_uninterrupted
+from calibration.interrupts import ENDING, wait_for_uninterrupted
 
 # What a shell reports for a program that a signal ended: 128 + its number.
 SIGNAL_BASE = 128

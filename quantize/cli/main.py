@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from calibration.claims import remove_living
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
 from quantize.cli.commands.common import human_output, print_json
@@ -72,6 +73,7 @@ def program() -> NoReturn:
     if code > SIGNAL_BASE:
         # Temporary files are gone; threads that still compute would only be waited for.
         discard_output()
+        remove_living()
         os._exit(code)
     sys.exit(code)
 

@@ -21,7 +21,7 @@ FILES = (
     "report.md",
 )
 # A shell that runs the tests in the background ignores SIGINT, and its children inherit that.
-_LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+_LISTENING = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
 # As `scripts/environment.sh` starts it.
 _PROGRAM = "\nimport runpy; runpy.run_module('quantize', run_name='__main__', alter_sys=True)\n"
 # A few hundred times what these runs take; nothing is measured by it.

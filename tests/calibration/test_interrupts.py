@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from quantize import interrupts
-from quantize.interrupts import uninterrupted, wait_for_uninterrupted
+from calibration import interrupts
+from calibration.interrupts import uninterrupted, wait_for_uninterrupted
 
 
 @pytest.fixture

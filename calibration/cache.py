@@ -41,9 +41,15 @@ def default_folder() -> Path:
     """`quantize-pipeline` under $XDG_CACHE_HOME, or under ~/.cache.
 
     The specification says that a relative $XDG_CACHE_HOME is to be ignored.
+
+    Raises:
+        InputError: neither is known.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    try:
+        base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise InputError("no home folder is known for the cache; set HOME, or give --cache_dir") from error
     return base / "quantize-pipeline"
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.claims import abandoned, living, lock
 from calibration.entry import HEADER_BYTES, Array, as_bytes, packed_header, parsed, write_all
 
 Warn = Callable[[str], None]
@@ -28,9 +29,6 @@ _FOLDER_NAME = re.compile(r"[0-9a-f]{2}")
 _TEMPORARY_PREFIX = ".writing-"
 # A pipe in the place of an entry would be waited for.
 _NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
-
-# No write takes so long; what is older was left behind by a run that was killed.
-_TEMPORARY_LIFE_S = 3600.0
 
 # Other runs write too: the folder is measured again after each so many bytes of ours.
 _BYTES_BETWEEN_SCANS = 256 << 20
@@ -107,7 +105,7 @@ class Store:
                 os.unlink(path)  # it can only be in the way
             else:
                 self._checked.add(seen)
-            if found is not None and stat.st_mtime_ns < self._began_ns:
+            if found is not None and not self._is_of_this_run(stat.st_mtime_ns):
                 os.utime(path)  # used now: others go first when room is needed
         return found
 
@@ -134,13 +132,18 @@ class Store:
         temporary = inside / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}"
         try:
             inside.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with temporary.open("xb", buffering=0) as stream:
+            with temporary.open("xb", buffering=0) as stream, living(temporary):
+                lock(stream.fileno())  # for as long as it has this name: it is not left behind
                 write_all(stream.fileno(), packed_header(key, value))
                 write_all(stream.fileno(), as_bytes(value))
-            os.replace(temporary, path)
-        except OSError as error:
+                os.replace(temporary, path)
+        except FileNotFoundError:
+            pass  # somebody cleared the cache, or took it for left behind before it was locked
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+            if not isinstance(error, OSError):
+                raise
             self._stop(error)
 
     def usage(self) -> Usage:
@@ -155,7 +158,7 @@ class Store:
     def clear(self) -> int:
         """Removes all entries and what killed runs left; returns how many bytes that freed."""
         freed = 0
-        for entry in self._entries(temporary_life_s=0.0):
+        for entry in self._entries():
             with contextlib.suppress(OSError):
                 entry.path.unlink()
                 freed += entry.size_bytes
@@ -163,6 +166,18 @@ class Store:
             with contextlib.suppress(OSError):  # not empty: somebody else's files are in it
                 folder.rmdir()
         return freed
+
+    def tidy(self) -> None:
+        """Removes what killed runs left half-written; no entry is looked at."""
+        for folder in self._folders():
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    if name.startswith(_TEMPORARY_PREFIX):
+                        _remove_if_left(folder / name)
+
+    def _is_of_this_run(self, used_ns: int) -> bool:
+        """Whether this run has used an entry; what the future used is from before the clock was set back."""
+        return self._began_ns <= used_ns <= time.time_ns() + _CLOCK_SLACK_NS
 
     def _path(self, kind: str, key: str) -> str:
         return f"{self._root}/{key[:2]}/{key}.{kind}"
@@ -200,10 +215,11 @@ class Store:
 
     def _evicted_to(self, goal_bytes: int) -> int:
         """Removes entries that this run has not used, the longest unused first; returns the bytes left."""
-        entries = sorted(self._entries(), key=lambda entry: entry.used_ns)
+        entries = list(self._entries())
         left = sum(entry.size_bytes for entry in entries)
-        for entry in entries:
-            if left <= goal_bytes or entry.used_ns >= self._began_ns:
+        unused = (entry for entry in entries if not self._is_of_this_run(entry.used_ns))
+        for entry in sorted(unused, key=lambda entry: entry.used_ns):
+            if left <= goal_bytes:
                 break
             with contextlib.suppress(FileNotFoundError):
                 try:
@@ -220,19 +236,25 @@ class Store:
             return
         yield from (self.folder / name for name in names)
 
-    def _entries(self, temporary_life_s: float = _TEMPORARY_LIFE_S) -> Iterator[_Entry]:
+    def _entries(self) -> Iterator[_Entry]:
         """Every entry; what killed runs left behind is removed on the way."""
         for folder in self._folders():
             with contextlib.suppress(OSError), os.scandir(folder) as listing:
                 for item in listing:
                     match = _ENTRY_NAME.fullmatch(item.name)
-                    left_behind = item.name.startswith(_TEMPORARY_PREFIX)
                     with contextlib.suppress(FileNotFoundError):
-                        stat = item.stat(follow_symlinks=False)
                         if match:
+                            stat = item.stat(follow_symlinks=False)
                             yield _Entry(Path(item.path), match["kind"], stat.st_size, stat.st_mtime_ns)
-                        elif left_behind and time.time() - stat.st_mtime >= temporary_life_s:
-                            os.unlink(item.path)
+                        elif item.name.startswith(_TEMPORARY_PREFIX):
+                            _remove_if_left(Path(item.path))
+
+
+def _remove_if_left(path: Path) -> None:
+    """Removes a half-written file that nobody is writing."""
+    with abandoned(path) as ours, contextlib.suppress(OSError):
+        if ours:
+            path.unlink()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ call by call in turn, and what is reported are medians and the median of the rat
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ import onnxruntime as ort
 
 from quantize.benchmark_worker import Job, TimedCalls, Worker, timed_calls
 from quantize.errors import InputError
+from quantize.scratch import temporary_folder
 from quantize.session import outputs
 
 _MS_PER_S = 1e3
@@ -160,8 +160,8 @@ def benchmark(
 def _run_processes(job: Job, batch: npt.NDArray[np.float32], instances: int) -> list[TimedCalls]:
     if not Path(job.model_path).is_file():
         raise InputError(f"{job.model_path}: no such model file; check the path")
-    with tempfile.TemporaryDirectory(prefix="quantize-benchmark-") as folder, ExitStack() as stack:
-        batch_path = Path(folder) / "batch.npy"
+    with temporary_folder("benchmark") as folder, ExitStack() as stack:
+        batch_path = folder / "batch.npy"
         np.save(batch_path, batch)
         workers = [
             stack.enter_context(Worker(job, batch_path, index, instances)) for index in range(instances)

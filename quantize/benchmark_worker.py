@@ -6,16 +6,18 @@ JSON. A plain child process rather than `multiprocessing`, which would run the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +28,16 @@ from quantize.session import make_session, outputs
 _READY = "ready"
 _EXIT_WAIT_S = 10
 _ARGUMENTS = 7
+# Nobody will read what an instance exits with whose parent is gone.
+_ORPHANED = 3
 
 
 @dataclass(frozen=True)
 class TimedCalls:
-    """Times of an instance's calls in seconds; `start_s` and `end_s` on a clock that all processes share."""
+    """Times of an instance's calls in seconds; `start_s` and `end_s` on a clock that all processes share.
+
+    The system's monotonic one, which counts from its start: nobody can set it back.
+    """
 
     start_s: float
     end_s: float
@@ -59,12 +66,12 @@ def timed_calls(job: Job, batch: npt.NDArray[np.float32], *, wait: Callable[[], 
         outputs(session, batch, model=name)
     wait()
     samples_s = []
-    start_s = time.time()
+    start_s = time.monotonic()
     for _ in range(job.iterations):
         begin = time.perf_counter()
         outputs(session, batch, model=name)
         samples_s.append(time.perf_counter() - begin)
-    return TimedCalls(start_s, time.time(), tuple(samples_s))
+    return TimedCalls(start_s, time.monotonic(), tuple(samples_s))
 
 
 class Worker:
@@ -99,7 +106,8 @@ class Worker:
         self._process.wait(_EXIT_WAIT_S)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None and not pipe.closed:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what it was to be told comes too late
+                    pipe.close()
 
     def wait_until_warm(self) -> None:
         """Block until the child is ready; raises EngineError with its last words if it is not."""
@@ -109,24 +117,34 @@ class Worker:
     def start(self) -> None:
         """Let the child begin."""
         stream = self._pipe(self._process.stdin)
-        stream.write("go\n")
-        stream.flush()
+        try:
+            stream.write("go\n")
+            stream.flush()
+        except BrokenPipeError:
+            self._fail()
 
     def result(self) -> TimedCalls:
         """Block until the child is done; raises EngineError if it failed."""
         line = self._read()
         if not line:
             self._fail()
-        found = json.loads(line)
-        self._process.wait(_EXIT_WAIT_S)
-        return TimedCalls(found["start_s"], found["end_s"], tuple(found["samples_s"]))
+        try:
+            found = json.loads(line)
+            times = TimedCalls(found["start_s"], found["end_s"], tuple(found["samples_s"]))
+        except (ValueError, KeyError, TypeError):  # it died while it wrote
+            self._fail()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it has said everything; leaving ends it
+            self._process.wait(_EXIT_WAIT_S)
+        return times
 
     def _read(self) -> str:
         return self._pipe(self._process.stdout).readline().strip()
 
-    def _fail(self) -> None:
+    def _fail(self) -> NoReturn:
         words = self._pipe(self._process.stderr).read().strip().splitlines()
-        raise EngineError(f"{self._label} failed: {words[-1] if words else 'it ended without a word'}")
+        code = self._process.wait(_EXIT_WAIT_S)
+        how = f"it was killed by signal {-code}" if code < 0 else f"it ended without a word, with code {code}"
+        raise EngineError(f"{self._label} failed: {words[-1] if words else how}")
 
     def _pipe(self, stream: IO[str] | None) -> IO[str]:
         if stream is None:
@@ -146,8 +164,24 @@ def bind_to_cores(threads: int, index: int, instances: int) -> tuple[int, ...]:
     return own
 
 
-def main(arguments: list[str]) -> int:
-    """The child's program; the arguments are those that `Worker` gives."""
+def _end_with_parent() -> None:
+    """Ends the process when the other end of its standard input goes, as it does however the parent ends."""
+
+    def watch() -> None:
+        while sys.stdin.readline():
+            pass
+        os._exit(_ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str], *, on_start: Callable[[], None] = lambda: None) -> int:
+    """The child's program.
+
+    Args:
+        arguments: those that `Worker` gives.
+        on_start: called before the clock starts, to see to it that the process does not outlive its parent.
+    """
     if len(arguments) != _ARGUMENTS:
         print(f"benchmark_worker: expected {_ARGUMENTS} arguments, got {len(arguments)}", file=sys.stderr)
         return 2
@@ -158,6 +192,7 @@ def main(arguments: list[str]) -> int:
     def wait() -> None:
         print(_READY, flush=True)
         sys.stdin.readline()
+        on_start()
 
     try:
         job = Job(model_path, threads, warmup, iterations)
@@ -172,4 +207,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], on_start=_end_with_parent))

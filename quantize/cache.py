@@ -9,19 +9,40 @@ from calibration.cache import default_folder
 from calibration.store import Store, Warn
 from quantize.baseline import KIND as LOGITS
 from quantize.config import Config
+from quantize.errors import InputError
 from quantize.printable import printable
 from quantize.report.charts.fonts import forget_fonts
+from quantize.work import KIND as WORK
 
 _BYTES_PER_GB = 10**9
-_NAMES = {PIXELS: "decoded images", LOGITS: "batches of fp32 results"}
+_NAMES = {
+    PIXELS: "decoded images",
+    LOGITS: "batches of fp32 results",
+    WORK: "pieces of finished work, which --resume reuses",
+}
 
 
 def open_store(config: Config, warn: Warn) -> Store | None:
-    """The store that the configuration asks for, or None; nothing is written before it is used."""
+    """The store that the configuration asks for, or None; nothing is written before it is used.
+
+    What killed runs left half-written in it is removed.
+
+    Raises:
+        InputError: finished work is to be reused, and there is no place where it could be.
+    """
     cache = config.settings.cache
     if not cache.enabled:
         return None
-    return Store(cache.dir or default_folder(), limit_bytes=int(cache.size * _BYTES_PER_GB), warn=warn)
+    try:
+        folder = cache.dir or default_folder()
+    except InputError as error:
+        if config.tuning.resume:
+            raise
+        warn(f"{error}; going on without")
+        return None
+    store = Store(folder, limit_bytes=int(cache.size * _BYTES_PER_GB), warn=warn)
+    store.tidy()
+    return store
 
 
 def run_cache(action: str, folder: Path | None) -> dict[str, object]:

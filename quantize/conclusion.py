@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from quantize.config import Format
-from quantize.destination import Destination, move_into_place
+from quantize.destination import Destination
 from quantize.files import atomic_write_text
 from quantize.inquiry import Pages
+from quantize.moving import move_into_place
 from quantize.printable import printable
 from quantize.report import RunContext, build_report, judge, report_text, show
 from quantize.stages import Verbosity

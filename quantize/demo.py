@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from quantize.demo_data import write_digits_dataset
 from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.pipeline import run_tune
+from quantize.scratch import temporary_folder
 from quantize.stages import Verbosity
 
 _CONFIG = "demo_digits.yaml"
@@ -47,14 +47,19 @@ def run_demo(
     model = SHIPPED_FOLDER.parent / _MODEL
     if not model.is_file():
         raise InputError(f"--demo: {model} is missing; the example needs a complete checkout of the project")
-    with tempfile.TemporaryDirectory(prefix="quantize-demo-") as folder:
-        digits = write_digits_dataset(Path(folder) / "digits")
+    if overrides.get("tuning.resume") and "cache.dir" not in overrides:
+        raise InputError(
+            "--demo and --resume: the example keeps nothing between runs unless --cache_dir says where; "
+            "give it to both runs"
+        )
+    with temporary_folder("demo") as folder:
+        digits = write_digits_dataset(folder / "digits")
         paths = {
             f"quantization.calibration.{_ROOT_FIELD}": digits.calibration,
             f"evaluation.accuracy.{_ROOT_FIELD}": digits.evaluation,
         }
         # The images are gone after the run, and so is what was kept of them.
-        cache = {} if "cache.dir" in overrides else {"cache.dir": Path(folder) / "cache"}
+        cache = {} if "cache.dir" in overrides else {"cache.dir": folder / "cache"}
         return run_tune(
             load_config(SHIPPED_FOLDER / _CONFIG).with_overrides({**cache, **overrides, **paths}),
             input_model=model,

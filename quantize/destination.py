@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantize.config import Format
-from quantize.errors import InputError, PipelineError
+from quantize.errors import InputError
 from quantize.files import make_folder
+from quantize.scratch import staging_folder
 
 _SUFFIX = ".onnx"
 _INT8 = "-int8"
@@ -107,56 +106,14 @@ def staging(destination: Destination) -> Iterator[Path]:
         InputError: the folder cannot be written.
     """
     make_folder(destination.folder)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".quantize-", dir=destination.folder))
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {destination.folder}: {error.strerror}; choose another place"
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def move_into_place(files: Mapping[Path, Path]) -> None:
-    """Moves finished files over their final names: all of them, or none.
-
-    What a name held before is linked into the staging folder first, and put back if anything interrupts.
-
-    Args:
-        files: where each is, in one staging folder -> where it goes, on the same file system.
-
-    Raises:
-        PipelineError: the system refused; everything is as it was.
-    """
-    done: list[tuple[Path, Path | None]] = []
-    try:
-        for number, (source, target) in enumerate(files.items()):
-            backup = source.parent / f"before-{number}" if target.exists() else None
-            if backup is not None:
-                _keep(target, backup)
-            done.append((target, backup))
-            os.replace(source, target)
-    except BaseException as error:
-        for target, backup in reversed(done):
-            if backup is None:
-                target.unlink(missing_ok=True)
-            else:
-                os.replace(backup, target)
-        if isinstance(error, OSError):
-            raise PipelineError(
-                f"cannot move the results to {target.parent}: {error.strerror}; what was there is untouched"
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(staging_folder(destination.folder))
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {destination.folder}: {error.strerror}; choose another place"
             ) from error
-        raise
-
-
-def _keep(target: Path, backup: Path) -> None:
-    """A second name for a file, or a copy where the file system has no hard links."""
-    try:
-        os.link(target, backup)
-    except OSError:
-        shutil.copy2(target, backup)
+        yield folder
 
 
 def _named(output: Path, kind: Format, formats: Sequence[Format]) -> Path:

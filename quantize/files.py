@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
+from calibration.claims import claimed_file, living
 from quantize.errors import InputError, PipelineError
+from quantize.scratch import STAGED_PREFIX
 
 # A model is read in pieces of this size to be hashed; large enough that the system call does not show.
 _HASH_CHUNK_BYTES = 1 << 20
@@ -28,19 +29,20 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file inside it")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".quantize-", suffix=".tmp", dir=path.parent)
+        descriptor, temporary = claimed_file(path.parent, STAGED_PREFIX, ".tmp")
     except OSError as error:
         raise InputError(
-            f"cannot write into {path.parent}: {error.strerror}; choose a writable folder"
+            f"cannot write into {path.parent}: {error.strerror or error}; choose a writable folder"
         ) from error
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        # Claimed until it is closed, so it stays open until it has its final name.
+        with os.fdopen(descriptor, "wb") as stream, living(temporary):
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes the file private; the result gets what an ordinary open() would have given it.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+            # mkstemp makes the file private; the result gets what an ordinary open() would have given it.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

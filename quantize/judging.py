@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,10 @@ from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
 from quantize.metrics import Counts, guessing_accuracy
+from quantize.model import serialize
 from quantize.sequential import LEAST_IMAGES, Sequential
 from quantize.session import make_session
+from quantize.work import Codec, Work
 
 # Divergence ranks dozens of candidates; so many images tell them apart in a fraction of a second each.
 _DIVERGENCE_IMAGE_COUNT = 32
@@ -39,6 +42,27 @@ class Abandonment:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What judging one model came to.
+
+    Attributes:
+        accuracy: a fraction; an estimate if judging was given up.
+        images: how many it was judged on.
+        abandoned: whether that was before the last.
+    """
+
+    accuracy: float
+    images: int
+    abandoned: bool
+
+
+_JUDGED: Codec[_Judged] = Codec(
+    lambda one: ({"accuracy": one.accuracy, "images": one.images, "abandoned": one.abandoned}, {}),
+    lambda values, _: _Judged(float(values["accuracy"]), int(values["images"]), bool(values["abandoned"])),
+)
+
+
 class AccuracyJudge:
     """The engine's `Judge`: the criterion's metric on the evaluation images.
 
@@ -49,6 +73,7 @@ class AccuracyJudge:
         classes: of the model; None if it does not say.
         baseline: knows the accuracy of the fp32 model on these images, for the first call.
         abandonment: when to give a trial up, on large sets, if the baseline is known; None is never.
+        work: where what is finished is kept.
 
     Attributes:
         judged_images: images that models were judged on, each as often as it was.
@@ -64,7 +89,9 @@ class AccuracyJudge:
         classes: int | None = None,
         baseline: Baseline | None = None,
         abandonment: Abandonment | None = None,
+        work: Work | None = None,
     ) -> None:
+        self._work = Work.forgotten() if work is None else work
         self._baseline, self._abandonment = baseline, abandonment
         self.abandoned: dict[int, int] = {}
         self.judged_images = 0
@@ -78,35 +105,52 @@ class AccuracyJudge:
             InputError: the first model, which is fp32, may as well be guessing: it proves nothing.
         """
         self._calls += 1
-        if self._calls == 1 and self._baseline is not None:
-            counts = self._baseline.evaluation.counts
-        elif self._baseline is not None and self._may_be_abandoned():
-            return self._until_decided(model, self._baseline, self._abandonment)
-        else:
-            session = make_session(model, threads=1)
-            description = f"trial {self._calls - 1}" if self._calls > 1 else "fp32"
-            found = evaluate(
-                {"model": session},
-                self._loader,
-                workers=self._threads,
-                description=description,
-                sources={"model": model},
-                made_here=("model",) if self._calls > 1 else (),
-            )
-            counts = found["model"].counts
-            self.judged_images += counts.images
         if self._calls == 1:
-            self._check_baseline(counts)
+            return self._fp32(model)
+        # The same bytes on the same images; the rest is in the work's context.
+        facts = {"model": hashlib.sha256(serialize(model)).hexdigest(), "criterion": str(self._criterion)}
+        judged = self._work.done("accuracy", facts, lambda: self._judged(model), _JUDGED)
+        self.judged_images += judged.images
+        if judged.abandoned:
+            self.abandoned[self._calls - 1] = judged.images
+        return judged.accuracy
+
+    def _fp32(self, model: onnx.ModelProto) -> float:
+        if self._baseline is not None:
+            counts = self._baseline.evaluation.counts
+        else:
+            counts = self._counts(model, "fp32")
+            self.judged_images += counts.images
+        self._check_baseline(counts)
+        return self._metric(counts)
+
+    def _judged(self, model: onnx.ModelProto) -> _Judged:
+        description = f"trial {self._calls - 1}"
+        large = len(self._loader.images) >= LEAST_IMAGES
+        if large and self._baseline is not None and self._abandonment is not None:
+            return self._until_decided(model, self._baseline, self._abandonment, description)
+        counts = self._counts(model, description)
+        return _Judged(self._metric(counts), counts.images, abandoned=False)
+
+    def _counts(self, model: onnx.ModelProto, description: str) -> Counts:
+        session = make_session(model, threads=1)
+        found = evaluate(
+            {"model": session},
+            self._loader,
+            workers=self._threads,
+            description=description,
+            sources={"model": model},
+            made_here=("model",) if self._calls > 1 else (),
+        )
+        return found["model"].counts
+
+    def _metric(self, counts: Counts) -> float:
         return counts.top1 if self._criterion.metric == "top1" else counts.top5
 
-    def _may_be_abandoned(self) -> bool:
-        return self._abandonment is not None and len(self._loader.images) >= LEAST_IMAGES
-
     def _until_decided(
-        self, model: onnx.ModelProto, baseline: Baseline, abandonment: Abandonment | None
-    ) -> float:
+        self, model: onnx.ModelProto, baseline: Baseline, abandonment: Abandonment, description: str
+    ) -> _Judged:
         """Accuracy of a trial; an estimate that misses the criterion if that was certain enough early on."""
-        assert abandonment is not None
         metric = self._criterion.metric
         known = baseline.evaluation
         reference = known.top1_hits if metric == "top1" else known.top5_hits
@@ -120,17 +164,15 @@ class AccuracyJudge:
             watch=lambda outcomes: test.add(
                 outcomes["model"].top1 if metric == "top1" else outcomes["model"].top5
             ),
-            description=f"trial {self._calls - 1}",
+            description=description,
             sources={"model": model},
             made_here=("model",),
         )["model"]
-        self.judged_images += test.seen
         if test.seen == len(reference):
-            return found.counts.top1 if metric == "top1" else found.counts.top5
-        self.abandoned[self._calls - 1] = test.seen
+            return _Judged(self._metric(found.counts), test.seen, abandoned=False)
         accuracy = float(reference.mean())
         just_missing = self._criterion.lowest_accepted(accuracy) - 1 / len(reference)
-        return max(0.0, min(accuracy - test.decline, just_missing))
+        return _Judged(max(0.0, min(accuracy - test.decline, just_missing)), test.seen, abandoned=True)
 
     def _check_baseline(self, counts: Counts) -> None:
         classes = self._classes or 0

@@ -6,7 +6,6 @@ float operators may be quantized behind our back. So the optimized graph is the 
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from quantize.errors import EngineError
 from quantize.graph import GraphIndex
+from quantize.scratch import temporary_folder
 from quantize.session import make_session
 
 # What an operator computes on, or moves; "neither" is for shapes and the like.
@@ -142,8 +142,8 @@ def optimized_model(model_path: str | Path, threads: int = 1) -> onnx.ModelProto
         InputError: the file does not exist.
         EngineError: ONNX Runtime cannot load it, or its optimized graph cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="quantize-kernels-") as folder:
-        optimized_path = Path(folder) / "optimized.onnx"
+    with temporary_folder("kernels") as folder:
+        optimized_path = folder / "optimized.onnx"
         # "extended" is the furthest level whose graph can always be written: beyond it, only memory layouts
         # change, and layouts have no influence on what is integer.
         make_session(model_path, threads=threads, optimization="extended", optimized_path=optimized_path)

@@ -17,16 +17,19 @@ from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
+from quantize.holding import held
 from quantize.inquiry import Inquiry
 from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext
 from quantize.report.environment import package_versions, platform_facts
 from quantize.restart import refine_given
+from quantize.resuming import Digests, open_work
 from quantize.search import search
 from quantize.source import Source, read_source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
 from quantize.verify import verify
+from quantize.work import Work
 
 
 def tune(
@@ -116,18 +119,44 @@ def run_tune(
         command: how the run was started, for the report.
         report: how the report is made.
     """
-    started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     stages = Stages(verbosity)
     for warning in config.warnings:
         stages.say(f"warning: {warning}")
+    destination = plan_destination(output_model, input_model, config.formats)
+    with held(destination, config):
+        return _run(
+            config,
+            stages,
+            destination,
+            input_model=input_model,
+            keep_failed=keep_failed,
+            start_from=start_from,
+            profile=profile,
+            command=command,
+            report=report or ReportOptions(),
+        )
+
+
+def _run(
+    config: Config,
+    stages: Stages,
+    destination: Destination,
+    *,
+    input_model: Path,
+    keep_failed: bool,
+    start_from: Path | None,
+    profile: bool,
+    command: Sequence[str],
+    report: ReportOptions,
+) -> TuningResult:
+    """The main job in a folder that nobody else writes to; arguments as for `run_tune`."""
+    started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    store = open_store(config, stages.warn)
     with stages.stage("read and prepare the model"):
-        destination = plan_destination(output_model, input_model, config.formats)
         source = read_source(input_model, config)
     with stages.stage("list the images"):
-        data = list_data(
-            config, source.signature, progress=stages.shown, store=open_store(config, stages.warn)
-        )
-        inquiry = Inquiry(config, source, data, report or ReportOptions())
+        data = list_data(config, source.signature, progress=stages.shown, store=store)
+        inquiry = Inquiry(config, source, data, report)
         for warning in inquiry.warnings:
             stages.warn(warning)
     with stages.stage("check the images"):
@@ -138,10 +167,16 @@ def run_tune(
     baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
     with stages.stage("fp32 baseline"):
         stages.count_images("fp32 baseline", baseline.evaluation.counts.images)
+    with stages.stage("hash the images"):
+        digests = Digests.of(data)
+        stages.count_images("hash the images", len(data.calibration.images) + len(data.evaluation.images))
+    work = open_work(config, source, data, digests, store, start_from=start_from)
     if start_from is None:
-        found = search(config, source, data, stages, known_nats=inquiry.known_nats, baseline=baseline)
+        found = search(
+            config, source, data, stages, known_nats=inquiry.known_nats, baseline=baseline, work=work
+        )
     else:
-        found = refine_given(config, source, data, stages, start_from, baseline=baseline)
+        found = refine_given(config, source, data, stages, start_from, baseline=baseline, work=work)
     with staging(destination) as folder:
         with stages.stage("write the models"):
             staged = _write(found, folder, destination, source, config)
@@ -159,17 +194,24 @@ def run_tune(
             )
             stages.count_images("verify", verification.images)
         diagnosis = inquiry.diagnose(found, stages)
-        with stages.stage("hash the images"):
-            context = _context(
-                config, source, data, found, stages=stages, command=command, started_at=started_at
-            )
+        context = _context(
+            config,
+            source,
+            data,
+            digests=digests,
+            found=found,
+            work=work,
+            stages=stages,
+            command=command,
+            started_at=started_at,
+        )
         return conclude(
             verification,
             inquiry.told(context, diagnosis),
             destination,
             staged,
             keep_failed=keep_failed,
-            verbosity=verbosity,
+            verbosity=stages.verbosity,
             pages=inquiry.pages,
         )
 
@@ -208,25 +250,26 @@ def _context(
     config: Config,
     source: Source,
     data: Data,
-    found: EngineResult,
     *,
+    digests: Digests,
+    found: EngineResult,
+    work: Work,
     stages: Stages,
     command: Sequence[str],
     started_at: str,
 ) -> RunContext:
     calibration, evaluation = data.calibration.images, data.evaluation.images
-    stages.count_images("hash the images", len(calibration) + len(evaluation))
     judging = None if data.judging is None else data.judging.images
     selection = None
-    if judging is not None and found.trial.refinement is not None:
-        selection = ImageSetFacts(len(judging), judging.digest(), str(judging.root))
+    if judging is not None and digests.selection is not None and found.trial.refinement is not None:
+        selection = ImageSetFacts(len(judging), digests.selection, str(judging.root))
     return RunContext(
         criterion=config.criterion,
         command=command,
         configuration=config.to_dict(),
         seed=config.seed,
-        calibration=ImageSetFacts(len(calibration), calibration.digest(), str(calibration.root)),
-        evaluation=ImageSetFacts(len(evaluation), evaluation.digest(), str(evaluation.root)),
+        calibration=ImageSetFacts(len(calibration), digests.calibration, str(calibration.root)),
+        evaluation=ImageSetFacts(len(evaluation), digests.evaluation, str(evaluation.root)),
         overlap_images=data.overlap_images,
         soundness=data.soundness,
         trials=found.trials,
@@ -246,5 +289,8 @@ def _context(
         stage_peaks_bytes=stages.peaks_bytes,
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
+        reused_trials=found.reused_trials,
+        reused_pieces=len(work.reused),
+        reused_s=work.saved_s,
         warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )

@@ -7,8 +7,6 @@ constants folded, every node named once, initializers no longer listed as inputs
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from quantize.graph import (
 )
 from quantize.model import Signature
 from quantize.nonfinite import explained
+from quantize.scratch import temporary_folder
 from quantize.session import make_session, outputs
 
 MINIMUM_OPSET = 13
@@ -141,8 +140,8 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         EngineError: ONNX Runtime refuses the model.
     """
-    with tempfile.TemporaryDirectory(prefix="quantize-fold-") as folder:
-        path = Path(folder) / "folded.onnx"
+    with temporary_folder("fold") as folder:
+        path = folder / "folded.onnx"
         make_session(model, threads=1, optimization="basic", optimized_path=path)
         return onnx.load(path)
 

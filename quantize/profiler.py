@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.errors import EngineError
+from quantize.scratch import temporary_folder
 from quantize.session import make_session, outputs
 
 # Enough for a median that single interruptions do not move; the first calls allocate memory.
@@ -38,8 +38,8 @@ def profile_ms(model: Path, image: npt.NDArray[np.float32]) -> dict[str, float]:
     Raises:
         EngineError: ONNX Runtime failed, or wrote no profile that can be read.
     """
-    with tempfile.TemporaryDirectory(prefix="quantize-profile-") as folder:
-        session = make_session(model, threads=1, profile_prefix=Path(folder) / "profile")
+    with temporary_folder("profile") as folder:
+        session = make_session(model, threads=1, profile_prefix=folder / "profile")
         for _ in range(_WARMUP_CALLS + _CALLS):
             outputs(session, image, model=model.name)
         written = Path(session.end_profiling())

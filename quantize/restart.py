@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from quantize.baseline import Baseline
@@ -20,6 +19,7 @@ from quantize.saturation import SATURATION_IMAGES, find_saturation
 from quantize.search import make_refiner, measure_ranges, say_trial
 from quantize.source import Source
 from quantize.stages import Stages
+from quantize.work import Work
 
 _FLOAT_REASON = "it is float in the model that the run started from"
 
@@ -32,6 +32,7 @@ def refine_given(
     path: Path,
     *,
     baseline: Baseline | None = None,
+    work: Work | None = None,
 ) -> EngineResult:
     """Refines a QDQ model of the input model: its integer operators stay, all else is made better.
 
@@ -42,21 +43,23 @@ def refine_given(
         stages: times and tells.
         path: the QDQ model.
         baseline: knows what the fp32 model says about the evaluation images.
+        work: where what is finished is kept.
 
     Raises:
         InputError: it is no QDQ model of the input model, or nothing may be refined.
         EngineError: the runtime failed.
     """
+    work = Work.forgotten() if work is None else work
     network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
     given = read_given(load_model(path, named="--start_from ", strict=False), network, name=str(path))
     warnings = _saturation(path, data)
     for warning in warnings:
         stages.say(f"warning: {warning}")
-    table = GivenRanges(measure_ranges(config, source, data, stages), given.scales)
-    refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN)
+    table = GivenRanges(measure_ranges(config, source, data, stages, work), given.scales)
+    refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN, work=work)
     if refiner is None:
         raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
-    began_s = time.monotonic()
+    began_s = work.clock()
     tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
     with stages.stage("refine"):
         draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
@@ -69,6 +72,7 @@ def refine_given(
             threads=config.thread_count,
             classes=source.signature.classes,
             baseline=baseline,
+            work=work,
         )
         fp32_accuracy, accuracy = judge(source.prepared), judge(model)
     left = [o for o in source.inventory.quantizable if o.name not in given.operators]
@@ -80,10 +84,11 @@ def refine_given(
         rules=(report.rule,),
         per_channel=True,
         fp32_operators=tuple(operator.name for operator in left),
-        duration_s=time.monotonic() - began_s,
+        duration_s=work.clock() - began_s,
         refinement=report,
     )
-    say_trial(trial, config, stages)
+    reused = {"accuracy", "refinement"} <= set(work.taken())
+    say_trial(trial, config, stages, reused=reused)
     floats = tuple(FloatOperator(o.name, o.op_type, _FLOAT_REASON, fallback=True) for o in left)
     return EngineResult(
         model=model,
@@ -95,6 +100,7 @@ def refine_given(
         sensitivity={},
         stopped_by="criterion" if trial.met else "exhausted",
         warnings=warnings,
+        reused_trials=(trial.number,) if reused else (),
     )
 
 

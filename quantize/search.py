@@ -22,9 +22,11 @@ from quantize.ranges.collect import each_alone
 from quantize.refine import AUTO, Network, RefineOptions, Refiner
 from quantize.refine.ranges import Ranges
 from quantize.report.refinement import refinement_lines
+from quantize.resuming import EXTREMES, HISTOGRAMS
 from quantize.scales import scale_maker
 from quantize.source import Source
 from quantize.stages import Stages
+from quantize.work import Work
 
 
 def search(
@@ -35,6 +37,7 @@ def search(
     *,
     known_nats: Mapping[str, float] | None = None,
     baseline: Baseline | None = None,
+    work: Work | None = None,
 ) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
 
@@ -45,15 +48,19 @@ def search(
         stages: where to say what is going on.
         known_nats: as in `EngineOptions`.
         baseline: knows what the fp32 model says about the evaluation images.
+        work: where what is finished is kept.
 
     Raises:
         InputError: the configuration leaves nothing to quantize.
         EngineError: the engine or the runtime failed.
     """
     threads = config.thread_count
-    ranges = measure_ranges(config, source, data, stages)
-    judge = make_judge(config, source, data, baseline)
-    refiner = make_refiner(config, source, data, ranges, stages)
+    work = Work.forgotten() if work is None else work
+    ranges = measure_ranges(config, source, data, stages, work)
+    judge = make_judge(config, source, data, baseline, work)
+    refiner = make_refiner(config, source, data, ranges, stages, work=work)
+    needed = {"accuracy"} if refiner is None else {"accuracy", "refinement"}
+    reused: list[int] = []
     task = Task(
         model=source.prepared,
         inventory=source.inventory,
@@ -66,10 +73,14 @@ def search(
         ),
         refiner=refiner,
         progress=stages.shown,
+        clock=work.clock,
     )
 
     def announce(trial: Trial) -> None:
-        say_trial(trial, config, stages, abandoned_after=judge.abandoned.get(trial.number))
+        if needed <= set(work.taken()):
+            reused.append(trial.number)
+        abandoned_after = judge.abandoned.get(trial.number)
+        say_trial(trial, config, stages, abandoned_after=abandoned_after, reused=trial.number in reused)
 
     with stages.stage("tune"):
         options = _options(config, source.inventory, stages, known_nats or {}, refined=refiner is not None)
@@ -77,10 +88,12 @@ def search(
         stages.count_images("tune", judge.judged_images)
     for warning in found.warnings:
         stages.say(f"warning: {warning}")
-    return _with_abandoned(found, judge)
+    return replace(_with_abandoned(found, judge), reused_trials=tuple(reused))
 
 
-def make_judge(config: Config, source: Source, data: Data, baseline: Baseline | None) -> AccuracyJudge:
+def make_judge(
+    config: Config, source: Source, data: Data, baseline: Baseline | None, work: Work
+) -> AccuracyJudge:
     """What judges models on the evaluation images, as configured."""
     confidence = config.tuning.exit_policy.abandon_confidence
     return AccuracyJudge(
@@ -90,6 +103,7 @@ def make_judge(config: Config, source: Source, data: Data, baseline: Baseline | 
         classes=source.signature.classes,
         baseline=baseline,
         abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
+        work=work,
     )
 
 
@@ -102,7 +116,14 @@ def _with_abandoned(found: EngineResult, judge: AccuracyJudge) -> EngineResult:
     return replace(found, trial=told(found.trial), trials=tuple(map(told, found.trials)))
 
 
-def say_trial(trial: Trial, config: Config, stages: Stages, *, abandoned_after: int | None = None) -> None:
+def say_trial(
+    trial: Trial,
+    config: Config,
+    stages: Stages,
+    *,
+    abandoned_after: int | None = None,
+    reused: bool = False,
+) -> None:
     """Tells what came of a trial, and with `--verbose` of each pass of its refinement."""
     verb = "meets" if trial.met else "misses"
     accuracy = f"{config.criterion.metric_label} {trial.accuracy:.2%}"
@@ -113,21 +134,37 @@ def say_trial(trial: Trial, config: Config, stages: Stages, *, abandoned_after: 
         for line in passes if stages.verbosity == "verbose" else ():
             stages.say(line)
         stages.say(whole)
-    stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion")
+    finished = " (finished by an earlier run)" if reused else ""
+    stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion{finished}")
 
 
-def measure_ranges(config: Config, source: Source, data: Data, stages: Stages) -> RangeTable:
+def measure_ranges(
+    config: Config, source: Source, data: Data, stages: Stages, work: Work | None = None
+) -> RangeTable:
     """Measures the extremes of every tensor that could be quantized; histograms when a rule asks for them."""
     threads = config.thread_count
+    work = Work.forgotten() if work is None else work
     tensors = list(
         dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
     )
     with stages.stage("measure the ranges"):
-        extremes = collect_extremes(source.prepared, tensors, data.calibration, threads=threads)
+        extremes = work.done(
+            "ranges",
+            {"tensors": tensors},
+            lambda: collect_extremes(source.prepared, tensors, data.calibration, threads=threads),
+            EXTREMES,
+        )
         stages.count_images("measure the ranges", len(data.calibration.images))
+    if work.left:
+        stages.say("note: an earlier run with these settings left finished work; --resume would reuse it")
     return RangeTable(
         extremes,
-        lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
+        lambda: work.done(
+            "histograms",
+            {"tensors": tensors},
+            lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
+            HISTOGRAMS,
+        ),
         scale_maker(config.target),
         frozenset(tensors) - tensors_before_weights(source.prepared.graph),
     )
@@ -146,6 +183,7 @@ def make_refiner(
     stages: Stages,
     *,
     first_rule: str | None = None,
+    work: Work | None = None,
 ) -> Refiner | None:
     """The refinement that the configuration asks for; None for none, or without images to judge it by."""
     wanted = config.refine
@@ -178,6 +216,7 @@ def make_refiner(
         threads=config.thread_count,
         first_rule=first_rule,
         naming=naming_of(data.judging),
+        work=work,
     )
 
 

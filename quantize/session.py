@@ -7,6 +7,7 @@ different rooms of the pipeline can be compared.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +88,18 @@ def make_session(
         # The fallback would only print on standard output, and try the same again.
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
+        if optimized_path is not None and _is_full(optimized_path.parent, source):
+            raise EngineError(
+                f"no space left for temporary files in {optimized_path.parent}; free some, or set TMPDIR to "
+                "another folder"
+            ) from error
         raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}") from error
+
+
+def _is_full(folder: Path, source: str | bytes) -> bool:
+    """Whether a model would find no room; ONNX Runtime only says that it could not write it."""
+    size_bytes = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+    return shutil.disk_usage(folder).free < size_bytes
 
 
 def _options(

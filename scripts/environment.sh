@@ -114,9 +114,11 @@ prepare_environment() {
 }
 
 # Like `python -m`, but with the project's folder in front of the import path instead of the working directory,
-# which may hold a folder `quantize` of its own.
+# which may hold a folder `quantize` of its own. Ctrl-C before the program listens ends it without a traceback.
 run_module() {
-  exec "$python" -c 'import runpy, sys
+  exec "$python" -c 'import runpy, signal, sys
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)' "$project" "$@"
 }

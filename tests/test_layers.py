@@ -149,6 +149,14 @@ def test_no_number_depends_on_the_features_of_the_cpu() -> None:
     } == set()
 
 
+def test_temporary_files_are_claimed() -> None:
+    """Whatever is made in another way outlives a run that is killed."""
+    makers = {"NamedTemporaryFile", "TemporaryDirectory", "mkdtemp", "mkstemp"}
+    found = {name_of(path) for path in MODULES if makers & set(called_names(path))}
+    # The example's images are drawn inside of a claimed folder.
+    assert found == {"calibration/claims.py", "quantize/demo_data.py"}
+
+
 # What is built around the main job: it may use the rooms below, and neither the search nor the wiring.
 AROUND = ("prediction", "inspection", "package", "exporting", "acquire")
 

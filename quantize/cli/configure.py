@@ -85,7 +85,7 @@ def _fields_of_several(config: Config, given: dict[str, object]) -> dict[str, di
     if "eval_samples" in given:  # 1.x limits the same images by batches
         several["eval_samples"] = {f"{_ACCURACY}.iteration": None}
     if "no_cache" in given:
-        for name in ("cache_dir", "cache_size", "cache_by_content"):
+        for name in ("cache_dir", "cache_size", "cache_by_content", "resume"):
             if name in given:
                 raise InputError(f"--no_cache and --{name} contradict each other; keep one")
         several["no_cache"] = {"cache.enabled": False}

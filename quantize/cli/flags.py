@@ -249,6 +249,7 @@ _CACHE_FLAGS = (
         commands=COMMANDS,
         field="cache.by_content",
     ),
+    Flag("resume", _CACHE, "reuse the trials that an earlier run had finished", field="tuning.resume"),
     Flag("no_cache", _CACHE, "keep nothing between passes and runs: decode every time", COMMANDS),
 )
 

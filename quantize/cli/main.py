@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import stat
 import sys
-import threading
 import traceback
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from calibration.claims import remove_living
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
 from quantize.cli.commands.common import human_output, print_json
 from quantize.cli.configure import configured, demo_overrides
+from quantize.cli.ending import SIGNAL_BASE, Ended, Ending, quick_to_die, watch, words
 from quantize.cli.flags import BENCHMARK, COMMANDS, TUNE
 from quantize.cli.parser import parse
+from quantize.cli.streams import discard_output, open_standard_streams
 from quantize.errors import InputError, PipelineError
 from quantize.printable import printable
 
@@ -29,44 +32,17 @@ if TYPE_CHECKING:
     from quantize.conclusion import TuningResult
     from quantize.diagnose.options import ReportOptions
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 Verbosity = Literal["quiet", "normal", "verbose"]
 
-_USAGE, _INTERNAL, _INTERRUPTED = 2, 3, 130
-# What a shell reports for a program that a signal ended: 128 + its number.
-_SIGNAL_BASE = 128
+_USAGE, _INTERNAL = 2, 3
 # A message is read on a screen; names and values in it are shortened before, and this is for what was missed.
 _LONGEST_MESSAGE = 2000
 # What a shell reports for a program that its reader left: 128 + SIGPIPE.
 _READER_GONE = 141
-
-
-class _Terminated(BaseException):
-    """The process was asked to end; temporary files are removed on the way out, as after Ctrl-C."""
-
-
-@contextlib.contextmanager
-def _orderly_end() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into an exception; by default they would leave temporary files behind."""
-
-    def end(number: int, _: object) -> None:
-        raise _Terminated(number)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in wanted}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # `nohup` asks to survive SIGHUP
-            signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)
+# The disk, or the user's share of it.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,33 +59,77 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = bool({"--verbose", "-v"} & set(arguments))
     try:
         _prepare_output()
-        with _orderly_end():
-            code = _run(arguments)
-        sys.stdout.flush()
+        with Ending() as ending:
+            code = _code_of(arguments, ending, verbose)
+            if ending.number is not None:  # somebody caught what was raised
+                raise Ended(ending.number)
+            return code
+    except (KeyboardInterrupt, Ended) as ended:
+        number = int(ended.args[0]) if isinstance(ended, Ended) else int(signal.SIGINT)
+        _say(words(number))
+        return SIGNAL_BASE + number
+
+
+def program() -> NoReturn:
+    """The command line as a process of its own: always ends soon after it was asked to."""
+    quick_to_die()
+    open_standard_streams()
+    watch()
+    code = main()
+    if code > SIGNAL_BASE:
+        # Temporary files are gone; threads that still compute would only be waited for.
+        discard_output()
+        remove_living()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _code_of(arguments: list[str], ending: Ending, verbose: bool) -> int:
+    """Runs the command; what goes wrong is said in one line, unless the user has ended it meanwhile."""
+    try:
+        code = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except SystemExit as stop:  # argparse, after --help and --version
         return stop.code if isinstance(stop.code, int) else 0
-    except (KeyboardInterrupt, _Terminated) as ended:
-        by_signal = isinstance(ended, _Terminated)
-        print("terminated" if by_signal else "interrupted", file=sys.stderr)
-        return _SIGNAL_BASE + int(ended.args[0]) if by_signal else _INTERRUPTED
     except BrokenPipeError:
-        # The interpreter would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return _READER_GONE
-    except PipelineError as error:
-        return _report(_one_line(error), error.exit_code, verbose)
-    except Exception as error:
-        hint = "" if verbose else "; run again with --verbose for the traceback"
-        summary = f"internal error, {type(error).__name__}: {_one_line(error)}{hint}"
-        return _report(summary, _INTERNAL, verbose)
-    return code
+    except BaseException as error:
+        if ending.number is not None:  # what a library makes of being interrupted, not always an Exception
+            raise Ended(ending.number) from error
+        if not isinstance(error, Exception):
+            raise
+        return _report(*_told(error, verbose), verbose)
+
+
+def _told(error: Exception, verbose: bool) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if isinstance(error, PipelineError):
+        return _one_line(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory; lower --threads or --batch_size, or free some memory", _INTERNAL
+    if isinstance(error, OSError) and error.errno in _FULL:
+        discard_output()
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}; free some space and run again", _INTERNAL
+    hint = "" if verbose else "; run again with --verbose for the traceback"
+    return f"internal error, {type(error).__name__}: {_one_line(error)}{hint}", _INTERNAL
 
 
 def _report(message: str, code: int, verbose: bool) -> int:
     if verbose:
-        traceback.print_exc()
-    print(f"error: {printable(message)}", file=sys.stderr)
+        _say(traceback.format_exc().rstrip())
+    _say(f"error: {printable(message)}")
     return code
+
+
+def _say(text: str) -> None:
+    """On standard error, if there is one and somebody reads it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from quantize.config.cache import Cache
 from quantize.config.fields import AtOnce, Section
@@ -53,6 +53,15 @@ class Settings(Section):
                 f"{quoted(given)} is not supported, the int8 kernels used here are the CPU's; use cpu"
             )
         return given
+
+    @model_validator(mode="after")
+    def _resumes_from_the_cache(self) -> Settings:
+        if self.tuning.resume and not self.cache.enabled:
+            raise ValueError(
+                "tuning.resume and cache.enabled: false contradict each other: finished work is kept in the "
+                "cache; remove one"
+            )
+        return self
 
     @field_validator("version")
     @classmethod

@@ -132,6 +132,11 @@ class Tuning(Section):
     # numpy's legacy generator, which the engine seeds, takes 32 bits.
     random_seed: int = Field(default=9527, ge=0, lt=2**32, description="Seed of every choice. Default: 9527.")
     workspace: Workspace = Field(default_factory=Workspace, description="Default: temporary.")
+    resume: bool = Field(
+        default=False,
+        description="Reuse the trials, and parts of them, that an earlier run with the same settings had "
+        "finished (ours); changes how long a run takes, and nothing that comes out of it. Default: false.",
+    )
     objective: Any = Field(default=None, description="1.x: what to prefer among successes; not acted on.")
     multi_objectives: FreeMapping | None = Field(default=None, description="1.x: not acted on.")
     tensorboard: bool = Field(default=False, description="1.x: dump tensors; not acted on.")

@@ -7,7 +7,6 @@ our own writer, and leaves the search (space, strategies, criteria, exit policy)
 
 from __future__ import annotations
 
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +55,8 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         last_plan: what the last call of `quantize` wrote.
         last_rules: range rules of that plan, most frequent first.
         last_refinement: what refining that plan did; None where there is no refiner.
-        quantized_at_s: when, on `time.monotonic`, the last call of `quantize` began.
-        deadline_s: `time.monotonic` value after which no further model is written; None is never.
+        quantized_at_s: when, on the task's clock, the last call of `quantize` began.
+        deadline_s: value of the task's clock after which no further model is written; None is never.
     """
 
     task: Task
@@ -68,7 +67,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         self.last_plan: Plan | None = None
         self.last_rules: tuple[str, ...] = ()
         self.last_refinement: RefineReport | None = None
-        self.quantized_at_s = time.monotonic()
+        self.quantized_at_s = self.task.clock()
 
     def _pre_optimize(self, model: Any, level: int = 1) -> None:
         """Nothing is left to do: the model comes prepared, and its operator names must stay."""
@@ -94,7 +93,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         Raises:
             DeadlineReached: the tuning time is up.
         """
-        self.quantized_at_s = time.monotonic()
+        self.quantized_at_s = self.task.clock()
         self._check_deadline()
         choice = self._choose(tune_cfg["op"])
         self.last_rules = choice.rules
@@ -144,7 +143,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
 
     def _check_deadline(self) -> None:
         """Raises `DeadlineReached` when the tuning time is up."""
-        if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+        if self.deadline_s is not None and self.task.clock() > self.deadline_s:
             raise DeadlineReached
 
     def _plain(self, choice: _Choice) -> Plan:

@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 import types
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from onnx import TensorProto, helper
 
 from quantize.engine.lean import lean_import
 from quantize.errors import InputError
+from quantize.scratch import temporary_folder
 
 _MAPPING = "onnx.mapping"
 _ENGINE_LOGGER = "neural_compressor"
@@ -64,7 +66,7 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool, lean: bool = 
         # The engine's dependencies announce deprecations that a user can do nothing about.
         warnings.simplefilter("ignore")
         if workspace is None:
-            workspace = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantize-engine-")))
+            workspace = stack.enter_context(temporary_folder("engine"))
         else:
             _check_writable(workspace)
         for name in _ENGINE_VARIABLES:
@@ -74,6 +76,7 @@ def contained(*, workspace: Path | None, seed: int, verbose: bool, lean: bool = 
         with lean_import() if lean else contextlib.nullcontext():
             import neural_compressor.strategy  # noqa: F401  # with all strategies and adaptors
         stack.enter_context(_restored_globals())
+        stack.enter_context(_steady_clock())
         from neural_compressor.config import options
 
         _log_to_stderr(verbose)
@@ -174,6 +177,19 @@ def _onnx_mapping() -> Iterator[None]:
             del sys.modules[_MAPPING]
         else:
             sys.modules[_MAPPING] = previous
+
+
+@contextlib.contextmanager
+def _steady_clock() -> Iterator[None]:
+    """The engine times a model's evaluation by the wall clock, and fails if that is set back meanwhile."""
+    from neural_compressor import objective
+
+    real = objective.time
+    objective.time = types.SimpleNamespace(time=time.monotonic)
+    try:
+        yield
+    finally:
+        objective.time = real
 
 
 @contextlib.contextmanager

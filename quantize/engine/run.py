@@ -7,7 +7,6 @@ that trials or time ran out. So the strategy is driven directly here, and errors
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,7 @@ def tune(task: Task, options: EngineOptions, listener: TrialListener = lambda tr
     try:
         with contained(workspace=options.workspace, seed=options.seed, verbose=options.verbose):
             return _search(task, options, listener)
-    except PipelineError:
+    except (PipelineError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         # Helpers of the engine call exit(0), which would end the program as a success.
@@ -130,7 +129,7 @@ def _strategy(task: Task, options: EngineOptions, settings: Any, recorder: Recor
     strategy_class = recorded(options.strategy)
     strategy_class.recorder = recorder
     strategy_class.known_nats = options.known_nats
-    strategy_class.deadline_s = time.monotonic() + options.timeout_s if options.timeout_s else None
+    strategy_class.deadline_s = task.clock() + options.timeout_s if options.timeout_s else None
     # The table is put back by `contained`.
     FRAMEWORKS.update(dict.fromkeys(("onnxruntime", "onnxrt_qdq", "onnxrt_qlinearops"), adaptor_class))
     return strategy_class(

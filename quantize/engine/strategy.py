@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,7 +128,7 @@ class _Recorded:
             rules=self.adaptor.last_rules,
             per_channel=all(plan.operators.get(o.name, True) for o in operators if o.weighted),
             fp32_operators=left,
-            duration_s=time.monotonic() - self.adaptor.quantized_at_s,
+            duration_s=self.adaptor.task.clock() - self.adaptor.quantized_at_s,
             refinement=self.adaptor.last_refinement,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,7 @@ class Task:
         judge, divergence: see their types.
         refiner: improves every trial's model before it is judged; None leaves it as the engine has it.
         progress: show progress bars.
+        clock: seconds that never go back; what limits and reports the time of trials.
     """
 
     model: onnx.ModelProto
@@ -100,6 +102,7 @@ class Task:
     divergence: Divergence
     refiner: Refiner | None = None
     progress: bool = False
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ class EngineResult:
         warnings: what was asked for and had no effect, a line each.
         divergence_without: operator name -> divergence of `model` with that operator left in fp32 as well;
             None -> that of `model`.
+        reused_trials: numbers of those that an earlier run had finished.
     """
 
     model: onnx.ModelProto
@@ -174,3 +178,4 @@ class EngineResult:
     stopped_by: str
     warnings: tuple[str, ...] = ()
     divergence_without: Callable[[str | None], float] | None = None
+    reused_trials: tuple[int, ...] = ()

@@ -7,7 +7,6 @@ the tool's own level, "all", may choose memory layouts for the processor that it
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
 from quantize.graph import GraphIndex
 from quantize.kernels import FLOAT_WEIGHTED
 from quantize.model import Signature, load_model, read_signature
+from quantize.scratch import temporary_folder
 from quantize.session import make_session, run
 
 # As the tool sets them: the file in ORT's format, and activations as they are in the model (uint8), whatever
@@ -84,8 +84,8 @@ def export_ort(path: Path, folder: Path) -> OrtExport:
             "but not .ort, which is slower on x86",
         )
     make_folder(folder)
-    with tempfile.TemporaryDirectory(prefix="quantize-ort-") as temporary:
-        made = Path(temporary) / f"{path.stem}.ort"
+    with temporary_folder("ort") as temporary:
+        made = temporary / f"{path.stem}.ort"
         make_session(
             path, threads=1, optimization="extended", config_entries=_CONVERSION, optimized_path=made
         )

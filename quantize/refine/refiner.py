@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from quantize.nonfinite import Naming
 from quantize.qdq import write_qdq
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score, scores
+from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
@@ -26,6 +27,7 @@ from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
 from quantize.refine.variants import Outcome, Variant, best_of
 from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
+from quantize.work import Work
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,6 +51,7 @@ class Refiner:
         threads: how many may work at once; results do not depend on it.
         first_rule: a rule of `table` that is tried before the known ones, and that the unrefined model has.
         naming: what to call selection image i in messages.
+        work: where what is finished is kept.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Refiner:
         threads: int,
         first_rule: str | None = None,
         naming: Naming | None = None,
+        work: Work | None = None,
     ) -> None:
         self._network, self._table, self._options, self._threads = network, table, options, threads
         self._images = calibration
@@ -73,6 +77,9 @@ class Refiner:
         self._settled: Variant | None = None
         self._multipliers: Mapping[str, float] = {}
         self._best: Draft | None = None
+        self._work = Work.forgotten() if work is None else work
+        # What was refined first, which later results depend on.
+        self._first: Mapping[str, Any] | None = None
 
     @property
     def chooses_ranges(self) -> bool:
@@ -88,9 +95,23 @@ class Refiner:
             operators: integer operators -> whether they have one weight scale per output channel.
             rule_of: activation tensor -> rule for its range, or "auto".
         """
-        began_s = time.monotonic()
+        choice = {"operators": dict(operators), "rules": dict(rule_of)}
+        refined = self._work.done(
+            "refinement",
+            {**choice, "first": self._first},
+            lambda: self._refined(operators, rule_of),
+            REFINED,
+        )
+        if self._settled is None:
+            self._settled, self._best, self._first = refined.chosen, refined.draft, choice
+            self._multipliers = refined.multipliers
+        return refined.draft, refined.report
+
+    def _refined(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Refined:
+        """As `refine`, which sets what later calls keep."""
+        began_s = self._work.clock()
         default = (*self._first_rules, FAST_RULES[0])[0] if self.chooses_ranges else self._options.ranges
-        rules = {}
+        rules: Mapping[str, float] = {}
         if self._settled is None and AUTO in rule_of.values() and self.chooses_ranges:
             rules = self._ranked(operators, rule_of)
         start = self._plain(operators, rule_of, default)
@@ -108,9 +129,7 @@ class Refiner:
             passes = tuple(
                 replace(one, status="taken back") if one.status == "applied" else one for one in passes
             )
-        if self._settled is None:
-            self._settled, self._best = chosen, draft
-        return draft, RefineReport(
+        report = RefineReport(
             effort=self._options.effort,
             calibration_images=len(self._images),
             selection_images=self._judge.image_count,
@@ -121,8 +140,9 @@ class Refiner:
             passes=passes,
             before=before,
             after=score,
-            duration_s=time.monotonic() - began_s,
+            duration_s=self._work.clock() - began_s,
         )
+        return Refined(draft, report, chosen, self._multipliers)
 
     def without_rework(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Draft:
         """The draft of `operators` as far as it is known from the first one.
@@ -162,12 +182,17 @@ class Refiner:
             self._network, draft_with(self._network, operators, rule_of, self._table, rule)
         )
 
-    def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> dict[str, float]:
+    def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Mapping[str, float]:
         """Rule → KL divergence of its plain integer model, the best first; see `ranking`."""
         known = FULL_RULES if self._options.effort == "full" else FAST_RULES
         rules = (*self._first_rules, *known)
-        found = {rule: self._judge(self._plain(operators, rule_of, rule)).divergences for rule in rules}
-        return {rule: float(found[rule].mean()) for rule in ranked(found)}
+
+        def make() -> dict[str, float]:
+            found = {rule: self._judge(self._plain(operators, rule_of, rule)).divergences for rule in rules}
+            return {rule: float(found[rule].mean()) for rule in ranked(found)}
+
+        facts = {"operators": dict(operators), "rules": dict(rule_of), "of": rules}
+        return self._work.done("ranking", facts, make, NUMBERS)
 
     def _outcomes(
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
@@ -183,7 +208,12 @@ class Refiner:
             results[variant] = self._run(operators, rule_of, variant)
         if full and self._options.scaling:
             variant = replace(best_of(results), scaled=True)
-            self._multipliers = self._find_multipliers(operators, rule_of, variant.rule)
+            self._multipliers = self._work.done(
+                "multipliers",
+                {"operators": dict(operators), "rules": dict(rule_of), "rule": variant.rule},
+                partial(self._find_multipliers, operators, rule_of, variant.rule),
+                NUMBERS,
+            )
             if self._multipliers:
                 results[variant] = self._run(operators, rule_of, variant)
         return results
@@ -205,6 +235,16 @@ class Refiner:
         )
 
     def _run(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
+        facts = {
+            "operators": dict(operators),
+            "rules": dict(rule_of),
+            "variant": variant_values(variant),
+            "multipliers": dict(self._multipliers) if variant.scaled else None,
+        }
+        return self._work.done("variant", facts, lambda: self._made(operators, rule_of, variant), OUTCOME)
+
+    def _made(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
+        """A variant carried through all passes."""
         draft = draft_with(self._network, operators, rule_of, self._table, variant.rule)
         if variant.scaled:
             draft = scaled(self._network, draft, self._multipliers)

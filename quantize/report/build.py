@@ -240,6 +240,11 @@ def _run(verification: Verification, context: RunContext) -> Json:
         "platform": dict(context.platform),
         "stages": [_stage(name, seconds, context) for name, seconds in context.stages_s.items()],
         "peak_memory_bytes": context.peak_memory_bytes,
+        "reused": {
+            "trials": list(context.reused_trials),
+            "pieces": context.reused_pieces,
+            "saved_s": context.reused_s,
+        },
     }
 
 

@@ -109,5 +109,11 @@ class RunContext:
     started_at: str = ""
     """ISO 8601, UTC."""
     warnings: Sequence[str] = ()
+    reused_trials: Sequence[int] = ()
+    """Numbers of the trials that an earlier run had finished."""
+    reused_pieces: int = 0
+    """How many pieces of finished work were reused."""
+    reused_s: float = 0.0
+    """How long those had taken."""
     diagnosis: Diagnosis | None = None
     """Where the error comes from; None where nobody looked."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import IO
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from quantize.diagnose.record import Record
 from quantize.printable import printable
+from quantize.report.console import TableConsole
 
 # What fits a screen; the record has all.
 _ROWS = 20
@@ -21,7 +21,7 @@ _FILE_COLUMNS = 160
 
 def show_ranking(record: Record, *, stream: IO[str] | None = None) -> None:
     """Prints the most harmful operators of a complete record, and what all of them do together."""
-    console = Console(file=stream, highlight=False)
+    console = TableConsole(file=stream, highlight=False)
     if not console.is_terminal:
         console.width = _FILE_COLUMNS
     settings, int8 = record.settings, record.int8

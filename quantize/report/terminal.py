@@ -13,6 +13,7 @@ from rich.text import Text
 
 from quantize.criterion import Criterion
 from quantize.printable import printable
+from quantize.report.console import TableConsole
 from quantize.report.kernel_tables import kernel_table, profile_table
 from quantize.report.verdict import Verdict, criterion_interval, percent
 from quantize.verify import FP32, Artefact, FileFacts, Verification
@@ -39,7 +40,7 @@ def show(
         kernels: count the kernels by operator kind as well.
         stream: where to; standard output by default.
     """
-    _print(Console(file=stream, highlight=False), verification, criterion, verdict, kernels=kernels)
+    _print(TableConsole(file=stream, highlight=False), verification, criterion, verdict, kernels=kernels)
 
 
 def render(
@@ -52,7 +53,9 @@ def render(
 ) -> str:
     """The same as plain text without colour."""
     stream = io.StringIO()
-    console = Console(file=stream, width=width_columns, force_terminal=False, no_color=True, highlight=False)
+    console = TableConsole(
+        file=stream, width=width_columns, force_terminal=False, no_color=True, highlight=False
+    )
     _print(console, verification, criterion, verdict, kernels=kernels)
     return stream.getvalue()
 

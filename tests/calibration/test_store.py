@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from calibration import store as module
+from calibration.claims import lock
 from calibration.store import Store
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
@@ -154,6 +155,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
+from calibration.claims import lock
 from calibration.store import Store
 store = Store(Path(sys.argv[1]), limit_bytes=10**9, warn=print)
 value = np.full((1 << 20,), int(sys.argv[2]), np.uint8)
@@ -198,15 +200,19 @@ def test_readers_see_whole_entries_while_two_runs_write_and_one_is_killed(
     assert final is not None and (final == final[0]).all()
 
 
-def test_what_a_killed_run_left_goes_once_it_is_old(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["usage", "clear", "tidy"])
+def test_what_a_killed_run_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path, method: str) -> None:
     store, _ = make(tmp_path)
     store.put("pixels", KEY, np.arange(3, dtype=np.uint8))
-    left, recent = (tmp_path / "ab" / f".writing-{number}-0" for number in (1, 2))
-    for path in (left, recent):
-        path.write_bytes(b"half")
-    os.utime(left, (time.time() - 7200,) * 2)
-    assert store.usage().counts == {"pixels": 1}
-    assert not left.exists() and recent.exists()
+    left, written = (tmp_path / "ab" / f".writing-{number}-0" for number in (1, 2))
+    left.write_bytes(b"half")
+    with written.open("xb") as stream:
+        assert lock(stream.fileno())
+        getattr(store, method)()
+        assert not left.exists() and written.exists()
+    store.tidy()
+    assert not written.exists()
+    assert store.usage().counts == ({} if method == "clear" else {"pixels": 1})
 
 
 def entry_bytes() -> int:

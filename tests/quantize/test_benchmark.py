@@ -127,7 +127,7 @@ def test_a_child_that_dies_while_it_runs_is_an_error(model_files: Any, tmp_path:
         worker.wait_until_warm()
         worker.start()
         worker._process.kill()
-        with pytest.raises(EngineError, match="ended without a word"):
+        with pytest.raises(EngineError, match="it was killed by signal 9"):
             worker.result()
     with benchmark_worker.Worker(job, batch_path, 0, 1) as worker:
         worker.wait_until_warm()

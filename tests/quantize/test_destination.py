@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from quantize.destination import move_into_place, plan_destination, staging
+from quantize.destination import plan_destination, staging
 from quantize.errors import InputError, PipelineError
+from quantize.moving import move_into_place
 
 
 def names(output: Path, source: Path, formats: tuple[Any, ...] = ("QOperator", "QDQ")) -> dict[str, str]:

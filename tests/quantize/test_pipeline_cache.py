@@ -105,12 +105,12 @@ def test_the_report_says_where_the_time_went(tune: Tune) -> None:
         "list the images",
         "check the images",
         "fp32 baseline",
+        "hash the images",
         "measure the ranges",
         "tune",
         "write the models",
         "verify",
         "look for causes",
-        "hash the images",
     ]
     trials = len(result.report["tuning"]["trials"])
     assert stages["fp32 baseline"]["images"] == stages["verify"]["images"] == EVALUATION

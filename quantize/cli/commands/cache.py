@@ -16,8 +16,9 @@ __all__ = ["COMMAND"]
 _NAME = "cache"
 _SUMMARY = "say what is kept between runs, or remove it"
 
-_DESCRIPTION = """Decoded images and the results of fp32 models are kept in a folder, so that the next run
-need not make them again. `info` says what is there, `clear` removes all of it; nothing else is touched."""
+_DESCRIPTION = """Decoded images, the results of fp32 models and the finished work of searches are kept in a
+folder, so that the next run need not make them again. `info` says what is there, `clear` removes all of it;
+nothing else is touched."""
 
 _EPILOG = """output:
   --json prints one document: folder, size_bytes (info), freed_bytes (clear)

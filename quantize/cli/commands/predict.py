@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +104,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from quantize.config.machine import available_cores
     from quantize.errors import InputError
     from quantize.prediction import find_images, make_predictor, run_predictions
+    from quantize.scratch import temporary_folder
     from quantize.stages import Stages
 
     if arguments.json and arguments.format is not None:
@@ -125,8 +125,9 @@ def _run(arguments: argparse.Namespace) -> int:
         stages.say(
             "note: no --labels: classes have numbers only; a file such as ImageNet's synset.txt names them"
         )
-    with tempfile.TemporaryDirectory(prefix="quantize-predict-") as folder:
-        paths = find_images(arguments.images, sys.stdin.buffer, Path(folder))
+    with temporary_folder("predict") as scratch:
+        folder = str(scratch)
+        paths = find_images(arguments.images, sys.stdin.buffer, scratch)
         for line in predictor.saturation(paths) if arguments.compare is not None else ():
             stages.say(f"note: {line}")
         writer = _Reporting(_writer(arguments, predictor, [_shown(path, folder) for path in paths]), folder)

@@ -129,7 +129,7 @@ def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_the_program_has_a_name_of_its_own() -> None:
     text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '\n[project.scripts]\nquantize = "quantize.cli:main"\n' in text
+    assert '\n[project.scripts]\nquantize = "quantize.cli:program"\n' in text
 
 
 def test_other_shells(capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ class Stop(Exception):
     [
         (Stop("first line\nsecond line"), EngineError),
         (SystemExit(0), EngineError),
-        (MemoryError(), EngineError),
+        (MemoryError(), MemoryError),
         (InputError("val.txt: gone"), InputError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],

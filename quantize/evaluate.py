@@ -101,6 +101,7 @@ def evaluate(
     pairs: Sequence[tuple[str, str]] = (),
     witnesses: Mapping[str, ort.InferenceSession] | None = None,
     witness_images: int = 0,
+    in_turn: bool = False,
     observer: Observer | None = None,
     workers: int = 1,
     watch: Watch | None = None,
@@ -118,6 +119,8 @@ def evaluate(
         pairs: names of models whose outputs are compared bit for bit.
         witnesses: name of a model -> another session whose outputs should be the same bit for bit.
         witness_images: on how many images they are run, the first ones.
+        in_turn: every batch has one witness only, each model's in turn. Enough where the models are compared
+            with each other bit for bit (`pairs`): what is proven of one on a batch is proven of the other.
         observer: is shown every batch once it is counted.
         workers: batches under way at once.
         watch: may end the pass early.
@@ -135,7 +138,14 @@ def evaluate(
     equalities = {pair: Equality() for pair in pairs}
     witnessed = {name: Equality() for name in witnesses or {}}
     wanted = _Wanted(
-        models, reference, probabilities, pairs, witnesses or {}, witness_images, observer is not None
+        models,
+        reference,
+        probabilities,
+        pairs,
+        witnesses or {},
+        witness_images,
+        in_turn,
+        observer is not None,
     )
 
     def judge(item: Item) -> _Step:
@@ -175,6 +185,7 @@ class _Wanted:
     pairs: Sequence[tuple[str, str]]
     witnesses: Mapping[str, ort.InferenceSession]
     witness_images: int
+    in_turn: bool
     observed: bool
 
 
@@ -219,12 +230,15 @@ def _witnessed(wanted: _Wanted, item: Item, logits: Mapping[str, Floats]) -> dic
     count = wanted.witness_images - item.first
     if count <= 0:
         return {}
+    names = list(wanted.witnesses)
+    if wanted.in_turn:
+        names = names[item.number % len(names) :][:1] if names else []
     return {
         name: Equality.from_logits(
             logits[name][:count],
             outputs(session, item.images()[:count], model=f"{name} with exact kernels"),
         )
-        for name, session in wanted.witnesses.items()
+        for name, session in ((name, wanted.witnesses[name]) for name in names)
     }
 
 

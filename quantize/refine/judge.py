@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class Judge:
         self._network, self._images, self._threads = network, images, threads
         self._probabilities = probabilities
         self._reference = scores(network.model, images, threads=threads)
+        self._known: dict[bytes, Score] = {}
 
     @property
     def image_count(self) -> int:
@@ -62,16 +64,21 @@ class Judge:
         return len(self._images)
 
     def __call__(self, draft: Draft) -> Score:
-        """The score of a draft."""
-        found = self._scores(draft)
+        """The score of a draft; one that writes the same model as an earlier one is not run again."""
+        network = self._network
+        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
+        key = hashlib.sha256(model.SerializeToString(deterministic=True)).digest()
+        if key not in self._known:
+            self._known[key] = self._judged(model)
+        return self._known[key]
+
+    def _judged(self, model: onnx.ModelProto) -> Score:
+        found = scores(
+            model, self._images, threads=self._threads, config_entries=self._network.session_entries
+        )
         by_image = divergences(self._reference, found, probabilities=self._probabilities, model="int8 model")
         same = float((self._reference.argmax(axis=1) == found.argmax(axis=1)).mean())
         return Score(float(by_image.mean()), same, by_image)
-
-    def _scores(self, draft: Draft) -> Floats:
-        network = self._network
-        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
-        return scores(model, self._images, threads=self._threads, config_entries=network.session_entries)
 
 
 def scores(

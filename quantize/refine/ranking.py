@@ -39,7 +39,12 @@ def ranked(divergences: Mapping[str, npt.NDArray[Any]]) -> list[str]:
 def ties(values: npt.NDArray[Any], best: npt.NDArray[Any]) -> bool:
     """Whether a candidate ties with the best one; the numbers of both, image by image, [images]."""
     near = bool(values.mean() <= (1.0 + _TIE_FRACTION) * best.mean())
-    return near and not exceeds_error(values - best, _TIE_ERRORS)
+    return near and not surely_worse(values, best)
+
+
+def surely_worse(values: npt.NDArray[Any], best: npt.NDArray[Any]) -> bool:
+    """Whether a candidate is further from the best one than chance explains; image by image, [images]."""
+    return exceeds_error(values - best, _TIE_ERRORS)
 
 
 def exceeds_error(differences: npt.NDArray[Any], errors: float) -> bool:

@@ -10,14 +10,16 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from quantize.metrics import divergences
+from quantize.qdq import write_qdq
 from quantize.refine.equalize import Channels, find_channels
-from quantize.refine.judge import Judge, Score
+from quantize.refine.judge import Judge, Score, scores
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
 from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
-from quantize.refine.ranking import ranked, ties
+from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
 from quantize.refine.variants import Outcome, Variant, best_of
@@ -88,8 +90,8 @@ class Refiner:
         start = self._plain(operators, rule_of, default)
         before = self._judge(start)
         results = self._outcomes(operators, rule_of, list(rules) or [default])
-        chosen = self._chosen(results)
-        draft, score, passes = results[chosen]
+        chosen = best_of(results)
+        draft, score, passes = results[chosen].draft, results[chosen].score, results[chosen].passes
         plain = passes[0].before if passes else score
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
@@ -108,7 +110,8 @@ class Refiner:
             selection_images=self._judge.image_count,
             rule=chosen.rule,
             rules=rules,
-            candidates={variant.name: found[1].kl for variant, found in results.items()},
+            candidates={variant.name: one.score.kl for variant, one in results.items()},
+            candidates_learnt={variant.name: float(one.learnt.mean()) for variant, one in results.items()},
             passes=passes,
             before=before,
             after=score,
@@ -159,14 +162,6 @@ class Refiner:
                 results[variant] = self._run(operators, rule_of, variant)
         return results
 
-    def _chosen(self, results: Mapping[Variant, Outcome]) -> Variant:
-        """The variant closest to fp32, or scaled ranges that tie with it: they were found on other images."""
-        best = best_of(results)
-        for variant, (_, score, _) in results.items():
-            if variant.scaled and ties(score.divergences, results[best][1].divergences):
-                return variant
-        return best
-
     def _find_multipliers(
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rule: str
     ) -> dict[str, float]:
@@ -198,7 +193,17 @@ class Refiner:
             threads=self._threads,
             cache=self._cache,
         )
-        return run_passes(material, draft, exponent=variant.exponent)
+        draft, score, passes = run_passes(material, draft, exponent=variant.exponent)
+        return Outcome(draft, score, passes, self._learnt(draft))
+
+    def _learnt(self, draft: Draft) -> npt.NDArray[np.float64]:
+        """KL divergence of a draft on each calibration image, [images]."""
+        network = self._network
+        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
+        found = scores(model, self._images, threads=self._threads, config_entries=network.session_entries)
+        return divergences(
+            self._observations.scores, found, probabilities=network.probabilities, model="int8 model"
+        )
 
     def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
         if not self._options.equalize:
@@ -236,12 +241,15 @@ class Refiner:
         if why is not None:
             return PassReport("scaling", "skipped", why, plain, plain)
         words = multipliers_in_words(self._multipliers)
-        _, score, passes = results[next(variant for variant in results if variant.scaled)]
+        tried = results[next(variant for variant in results if variant.scaled)]
         if chosen.scaled:
-            return PassReport("scaling", "applied", words, plain, passes[0].before)
-        least = results[chosen][1]
-        words += f"; after all passes KL {score.kl:.3g} instead of {least.kl:.3g}"
-        return PassReport("scaling", "taken back", words, plain, passes[0].before)
+            return PassReport("scaling", "applied", words, plain, tried.passes[0].before)
+        least = results[chosen]
+        words += (
+            f"; after all passes KL {tried.learnt.mean():.3g} instead of {least.learnt.mean():.3g} on "
+            f"calibration images, {tried.score.kl:.3g} instead of {least.score.kl:.3g} on the others"
+        )
+        return PassReport("scaling", "taken back", words, plain, tried.passes[0].before)
 
 
 def _ranges_report(rules: Mapping[str, float], rule: str, before: Score, after: Score) -> PassReport:

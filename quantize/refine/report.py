@@ -39,6 +39,7 @@ class RefineReport:
         rules: rule -> KL divergence of its plain integer model, the least first, but before
             it the preferred one of those that tie with it; empty where there was no choice.
         candidates: variant -> KL divergence after all passes.
+        candidates_learnt: the same on the calibration images; see `variants` for how both decide.
         passes: of the chosen variant, in order.
         before, after: scores on the selection images, of the model as the engine had it and as it is now.
         duration_s: wall time, in seconds.
@@ -50,6 +51,7 @@ class RefineReport:
     rule: str
     rules: Mapping[str, float]
     candidates: Mapping[str, float]
+    candidates_learnt: Mapping[str, float]
     passes: tuple[PassReport, ...]
     before: Score
     after: Score

@@ -101,10 +101,6 @@ def within_pairs(integers: Integers) -> Integers:
 def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Integers:
     """Rounds column by column, each time moving the error into the columns that are still free.
 
-    Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1, with the columns in the order of descending
-    diagonal. Where a column's neighbour is already fixed at o, the column is bounded to `[max(-limit, -128 -
-    min(o, 0)), min(limit, 128 - max(o, 0))]`, and the error of that bound moves on as well.
-
     Args:
         weights: [G, M, K].
         hessian: [G, K, K].
@@ -114,38 +110,95 @@ def gptq(weights: Floats, hessian: Floats, scales: Floats, grid: Grid) -> Intege
     Returns:
         int16 [G, M, K], the weights divided by their scales and rounded.
     """
-    depth = weights.shape[2]
-    order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
-    place = np.argsort(order, axis=1, kind="stable")
-    # In units of the scale, so that a column is rounded without another division.
-    free = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
-    upper = _inverse_factor(hessian, order)
-    fixed = np.zeros(free.shape, dtype=np.float32)
-    partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
-    alone = (order ^ 1) >= depth
-    groups = np.arange(len(weights))
-    for start in range(0, depth, _BLOCK):
-        stop = min(start + _BLOCK, depth)
-        errors = np.empty((*free.shape[:2], stop - start), dtype=np.float32)
-        for column in range(start, stop):
-            value = free[:, :, column]
-            low: Any = -float(grid.limit)
-            high: Any = float(grid.limit)
-            if grid.paired:
-                known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
-                other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
-                low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
-                high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
-            rounded = np.minimum(np.maximum(np.rint(value), low), high)
-            fixed[:, :, column] = rounded
-            error = (value - rounded) / upper[:, column, column][:, None]
-            errors[:, :, column - start] = error
-            if column + 1 < stop:
-                free[:, :, column + 1 : stop] -= error[:, :, None] * upper[:, None, column, column + 1 : stop]
-        if stop < depth:
-            free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-    result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
-    return result
+    return Gptq(hessian).rounded(weights, scales, grid)
+
+
+def best_rounding(
+    weights: Floats, hessian: Floats, grid: Grid, levels: npt.NDArray[np.float64]
+) -> tuple[Floats, Integers]:
+    """The scale of each row with the least `eᵀ H e` behind `gptq`, for kernels of few weights.
+
+    How well a handful of weights meets the grid is a matter of luck, and each scale is another draw.
+
+    Args:
+        weights: [G, M, K].
+        hessian: [G, K, K].
+        grid: the integers.
+        levels: as for `best_scales`.
+
+    Returns:
+        float32 [G, M] scales, and int16 [G, M, K] integers.
+    """
+    largest = np.abs(weights).max(axis=2)
+    way = Gptq(hessian)
+    best = np.full(largest.shape, np.inf)
+    scales = np.ones(largest.shape, dtype=np.float32)
+    integers = np.zeros(weights.shape, dtype=np.int16)
+    for level in levels:
+        scale = np.where(largest > 0, largest / np.float32(level), np.float32(1.0)).astype(np.float32)
+        scale = np.maximum(scale, np.finfo(np.float32).tiny)
+        rounded = way.rounded(weights, scale, grid)
+        error = weights - rounded * scale[:, :, None]
+        cost = np.einsum("gmk,gmk->gm", error @ hessian, error, dtype=np.float64)
+        better = cost < best
+        best, scales = np.where(better, cost, best), np.where(better, scale, scales)
+        integers = np.where(better[:, :, None], rounded, integers)
+    return scales, integers
+
+
+class Gptq:
+    """Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1; columns by descending diagonal.
+
+    Args:
+        hessian: [G, K, K].
+
+    Raises:
+        EngineError: it is not finite.
+    """
+
+    def __init__(self, hessian: Floats) -> None:
+        self._order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
+        self._place = np.argsort(self._order, axis=1, kind="stable")
+        self._upper = _inverse_factor(hessian, self._order)
+
+    def rounded(self, weights: Floats, scales: Floats, grid: Grid) -> Integers:
+        """The integers of [G, M, K] weights with [G, M] scales.
+
+        Where a column's neighbour is already fixed at o, the column is bounded to `[max(-limit, -128 -
+        min(o, 0)), min(limit, 128 - max(o, 0))]`, and the error of that bound moves on as well.
+        """
+        depth = weights.shape[2]
+        order, place, upper = self._order, self._place, self._upper
+        # In units of the scale, so that a column is rounded without another division.
+        free = np.take_along_axis(weights / scales[:, :, None], order[:, None, :], axis=2)
+        fixed = np.zeros(free.shape, dtype=np.float32)
+        partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
+        alone = (order ^ 1) >= depth
+        groups = np.arange(len(weights))
+        for start in range(0, depth, _BLOCK):
+            stop = min(start + _BLOCK, depth)
+            errors = np.empty((*free.shape[:2], stop - start), dtype=np.float32)
+            for column in range(start, stop):
+                value = free[:, :, column]
+                low: Any = -float(grid.limit)
+                high: Any = float(grid.limit)
+                if grid.paired:
+                    known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
+                    other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
+                    low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
+                    high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
+                rounded = np.minimum(np.maximum(np.rint(value), low), high)
+                fixed[:, :, column] = rounded
+                error = (value - rounded) / upper[:, column, column][:, None]
+                errors[:, :, column - start] = error
+                if column + 1 < stop:
+                    free[:, :, column + 1 : stop] -= (
+                        error[:, :, None] * upper[:, None, column, column + 1 : stop]
+                    )
+            if stop < depth:
+                free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+        result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
+        return result
 
 
 def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -162,14 +215,26 @@ def _inverse_factor(hessian: Floats, order: npt.NDArray[np.int64]) -> Floats:
     ordered = np.take_along_axis(
         np.take_along_axis(damped(hessian), order[:, :, None], axis=1), order[:, None, :], axis=2
     )
-    try:
-        # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
-        # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
-        lower = np.linalg.cholesky(ordered[:, ::-1, ::-1])
-        identity = np.broadcast_to(np.eye(lower.shape[-1]), lower.shape)
-        return np.ascontiguousarray(np.linalg.solve(lower, identity)[:, ::-1, ::-1]).astype(np.float32)
-    except np.linalg.LinAlgError as error:
-        raise EngineError(
-            "the calibration images give an operator inputs that are not finite or of absurd size; check the "
-            "transforms"
-        ) from error
+    # H = R Rᵀ with the columns reversed gives the factor of the inverse without forming the inverse:
+    # J H J = L Lᵀ ⇒ H⁻¹ = (J L⁻¹ J)ᵀ (J L⁻¹ J), and J L⁻¹ J is upper triangular.
+    inverse = _inverse_of_cholesky(ordered[:, ::-1, ::-1])
+    return np.ascontiguousarray(inverse[:, ::-1, ::-1]).astype(np.float32)
+
+
+def _inverse_of_cholesky(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """L⁻¹ of each [K, K] matrix L Lᵀ; raises EngineError for one that is not positive definite."""
+    from scipy.linalg import lapack
+
+    result = np.empty_like(matrices)
+    for number, matrix in enumerate(matrices):
+        # LAPACK's own inverse of a triangle takes a quarter of the time of numpy's solver, which factors L
+        # again as if it were any matrix.
+        lower, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+        if not failed:
+            result[number], failed = lapack.dtrtri(lower, lower=1)
+        if failed or not np.isfinite(result[number]).all():
+            raise EngineError(
+                "the calibration images give an operator inputs that are not finite or of absurd size; check "
+                "the transforms"
+            )
+    return result

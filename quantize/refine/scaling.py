@@ -44,6 +44,9 @@ _IMAGES = 64
 # unscaled; scaled on 64 images 0.0040, 0.0038 and 0.0039 with 0, 1/2 and 1; on 32 images 0.0040 with 1/2.
 _LEAST_GAIN_ERRORS = 0.5
 
+# A first step that is worse by more than so many standard errors on the first images is harmful.
+_SURE_ERRORS = 2.0
+
 # A report names so many of the tensors.
 _LISTED = 5
 
@@ -78,7 +81,10 @@ def find_multipliers(
     if not tensors:
         return {}
     chosen = _spread(len(images), _image_limit(network, tensors, images[0]))
-    few = chosen[_spread(len(chosen), _FIRST_IMAGES)]
+    # Any first ones of them are spread over all of them, as these are over the calibration images.
+    few = _spread(len(chosen), _FIRST_IMAGES)
+    chosen = chosen[[*few, *sorted(set(range(len(chosen))) - set(few.tolist()))]]
+    few = chosen[: len(few)]
     ladder = {m: scaled(network, draft, dict.fromkeys(tensors, m)).scales for m in MULTIPLIERS}
 
     def first(tail: Tail) -> float:
@@ -90,11 +96,12 @@ def find_multipliers(
 
     def climb(tail: Tail) -> float:
         ways = {m: scales[tail.tensor] for m, scales in ladder.items()}
-        return best_multiplier(
-            draft.scales[tail.tensor],
-            ways,
-            lambda entry: _divergences(network, reference[chosen], tail.scores(entry)),
-        )
+
+        def divergences_of(entry: ActivationScale, of: slice) -> npt.NDArray[np.float64]:
+            wanted = reference[chosen[of]]
+            return _divergences(network, wanted, tail.scores(entry, of)) if len(wanted) else np.empty(0)
+
+        return best_multiplier(draft.scales[tail.tensor], ways, divergences_of, first=len(few))
 
     found = each_tail(network.model, relevant, [images[i] for i in chosen], climb, threads=threads)
     return {tensor: multiplier for tensor, multiplier in found.items() if multiplier != 1.0}
@@ -124,28 +131,44 @@ def scalable(network: Network, draft: Draft) -> list[str]:
 def best_multiplier(
     entry: ActivationScale,
     ways: Mapping[float, ActivationScale],
-    divergences_of: Callable[[ActivationScale], npt.NDArray[np.float64]],
+    divergences_of: Callable[[ActivationScale, slice], npt.NDArray[np.float64]],
+    *,
+    first: int,
 ) -> float:
     """Climbs to wider ranges while the mean divergence falls.
 
     Args:
         entry: the scale that the rule gave, with multiplier 1.
         ways: multiplier → scale; one that is no other than the one before ends the climb.
-        divergences_of: the divergence of each image, [images] float64.
+        divergences_of: the divergence of each of some images, [images] float64.
+        first: where the first step is surely harmful on so many of the images, no other is tried: the error
+            of such a tensor is one of rounding, not of saturation. (Saturation shows on few images only:
+            where the first step helps, the others are measured on all.)
 
     Returns:
         The best multiplier; 1 where what it gains may be chance.
     """
-    at_one = divergences_of(entry)
-    best, least, last = 1.0, at_one, entry
+    begin, rest = slice(first), slice(first, None)
+    least = [divergences_of(entry, begin)]
+    at_one: npt.NDArray[np.float64] | None = None
+    best, last = 1.0, entry
     for multiplier in MULTIPLIERS:
-        if ways[multiplier] == last:
+        way = ways[multiplier]
+        if way == last:
             break
-        found = divergences_of(ways[multiplier])
-        if found.mean() >= least.mean():
+        found = [divergences_of(way, begin)]
+        if at_one is None and exceeds_error(found[0] - least[0], _SURE_ERRORS):
             break
-        best, least, last = multiplier, found, ways[multiplier]
-    return best if exceeds_error(at_one - least, _LEAST_GAIN_ERRORS) else 1.0
+        found.append(divergences_of(way, rest))
+        if at_one is None:
+            least.append(divergences_of(entry, rest))
+            at_one = np.concatenate(least)
+        if np.concatenate(found).mean() >= np.concatenate(least).mean():
+            break
+        best, least, last = multiplier, found, way
+    if at_one is None or not exceeds_error(at_one - np.concatenate(least), _LEAST_GAIN_ERRORS):
+        return 1.0
+    return best
 
 
 def multipliers_in_words(multipliers: Mapping[str, float]) -> str:

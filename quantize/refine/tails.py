@@ -53,8 +53,13 @@ class Tail:
     def _session(self) -> ort.InferenceSession:
         return make_session(self.model, threads=1, config_entries=_FLOAT_ONLY)
 
-    def scores(self, entry: ActivationScale) -> Floats:
-        """What the network makes of each image with the tensor rounded so, [images, classes] float32."""
+    def scores(self, entry: ActivationScale, of: slice = slice(None)) -> Floats:
+        """What the network makes of each image with the tensor rounded so, [images, classes] float32.
+
+        Args:
+            entry: how the tensor is rounded.
+            of: which of the images; all by default.
+        """
         # Symmetric int8 is uint8 with zero point 128: the lower bound says it for both.
         outputs = [self.model.graph.output[0].name]
         how: Held = {
@@ -62,7 +67,7 @@ class Tail:
             self.zero_point: np.asarray(round(-entry.bounds[0] / entry.scale), dtype=np.uint8),
         }
         rows = []
-        for held in self.held:
+        for held in self.held[of]:
             (found,) = run(self._session, outputs, {**held, **how}, model="fp32 model")
             rows.append(found.reshape(found.shape[0], -1)[0])
         table: Floats = np.stack(rows).astype(np.float32)

@@ -21,6 +21,7 @@ def refinement_json(report: RefineReport | None) -> Json | None:
         "rule": report.rule,
         "rules_kl_nats": dict(report.rules),
         "candidates_kl_nats": dict(report.candidates),
+        "candidates_calibration_kl_nats": dict(report.candidates_learnt),
         "passes": [
             {
                 "name": one.name,

@@ -93,6 +93,19 @@ def test_a_damaged_entry_is_removed_and_can_be_made_again(tmp_path: Path, how: s
     assert warnings == []
 
 
+def test_an_entry_that_was_replaced_is_checked_again(tmp_path: Path) -> None:
+    store, _ = make(tmp_path)
+    value = np.arange(200, dtype=np.uint8)
+    store.put("pixels", KEY, value)
+    for _ in range(2):
+        np.testing.assert_array_equal(store.get("pixels", KEY), value)
+    path = path_of(tmp_path)
+    other = tmp_path / "other"
+    other.write_bytes(damaged(path.read_bytes())["one bit of the content"])
+    os.replace(other, path)
+    assert store.get("pixels", KEY) is None
+
+
 def test_an_entry_under_the_wrong_name_is_not_believed(tmp_path: Path) -> None:
     store, _ = make(tmp_path)
     store.put("pixels", KEY, np.arange(5, dtype=np.uint8))

@@ -102,6 +102,22 @@ def test_witnesses_see_the_first_images_only(model_files: Any) -> None:
     assert witness.max_abs_difference >= np.abs(logits[0] - logits[1]).max() * (1 - 1e-6)
 
 
+def test_witnesses_that_take_turns_see_every_batch_once(model_files: Any) -> None:
+    made = sessions(model_files)
+    other = made["fp32"]
+    found = evaluate(
+        made,
+        model_files.batches(5),
+        witnesses={"QDQ": make_session(model_files.qdq, threads=1), "QOperator": other},
+        witness_images=24,
+        in_turn=True,
+    )
+    # Five batches, of 5, 5, 5, 5 and 4 images.
+    assert found["QDQ"].witness == Equality(14, 14, 0.0)
+    witness = found["QOperator"].witness
+    assert witness is not None and (witness.images, witness.bit_equal) == (10, False)
+
+
 def test_more_witness_images_than_there_are_is_all_of_them(model_files: Any) -> None:
     made = {"QDQ": make_session(model_files.qdq, threads=1)}
     found = evaluate(made, model_files.batches(), witnesses=made, witness_images=500)

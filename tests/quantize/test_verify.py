@@ -194,6 +194,23 @@ def test_logits_that_depend_on_the_cpu_are_found(model_files: Any, monkeypatch: 
     assert not portability.exact
 
 
+def test_one_kernel_that_differs_counts_against_both_formats(
+    model_files: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The formats are equal to each other, and exact kernels are run for each on half of the batches."""
+    true_sessions = module._exact_sessions
+
+    def one_other(artefacts: Any) -> Any:
+        return {**true_sessions(artefacts), "QDQ": make_session(model_files.fp32, threads=1)}
+
+    monkeypatch.setattr(module, "_exact_sessions", one_other)
+    files = {"QOperator": model_files.qoperator, "QDQ": model_files.qdq}
+    found = verify(model_files.fp32, files, model_files.batches(6), threads=1, latency_rounds=1)
+    assert found.formats_equality is not None and found.formats_equality.bit_equal
+    for artefact in found.artefacts.values():
+        assert (artefact.portability.equality.images, artefact.portability.exact) == (24, False)
+
+
 def test_weights_that_can_saturate_are_found(model_files: Any, tmp_path: Path) -> None:
     model = onnx.load(model_files.qoperator)
     (weights, *_) = (

@@ -66,6 +66,7 @@ def context() -> RunContext:
             rule="quantile",
             rules={"quantile": 0.01, "kl": math.nan},
             candidates={"quantile": 0.002},
+            candidates_learnt={"quantile": 0.001},
             passes=(PassReport("gain", "applied", "divided by 0.97", Score(0.003, 0.9), Score(0.002, 1.0)),),
             before=Score(0.01, 0.9),
             after=Score(0.002, 1.0),

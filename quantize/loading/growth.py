@@ -61,7 +61,8 @@ def check_growth(model: onnx.ModelProto) -> None:
         for value in values:
             if _size_bytes(value) > TENSOR_LIMIT_BYTES:
                 raise GrowthError(
-                    f"tensor {value.name!r} inside it would take {_size_bytes(value)} bytes by its shape"
+                    f"tensor {value.name!r} inside it would take {_size_bytes(value)} bytes by its shape; "
+                    "export the model again"
                 )
         known = {value.name: _size_bytes(value) for value in values if _is_known(value)}
         _check_constants(graph, known, {tensor.name for tensor in model.graph.initializer})

@@ -52,7 +52,9 @@ def read_model(path: Path, *, named: str = "") -> onnx.ModelProto:
         raise InputError(
             f"{named}{path}: is damaged: a name in it is no text ({error.reason}); copy or export it again"
         ) from error
-    except (ExternalDataError, GrowthError, RehearsalError, SizeError, StructureError) as error:
+    except SizeError as error:
+        raise InputError(f"{named}{path}: {error}; copy or export the model again") from error
+    except (ExternalDataError, GrowthError, RehearsalError, StructureError) as error:
         raise InputError(f"{named}{path}: {error}") from error
     return model
 

@@ -81,9 +81,7 @@ def claimed_bytes(tensor: onnx.TensorProto) -> int:
         raise SizeError(f"{called(tensor)} has the element type {tensor.data_type}, which takes no numbers")
     size_bytes: int = (math.prod(shape) * BITS[tensor.data_type] + 7) // 8
     if size_bytes > TENSOR_LIMIT_BYTES:
-        raise SizeError(
-            f"{called(tensor)} claims {size_bytes} bytes by its shape {shape}; 2 GiB is the most possible"
-        )
+        raise SizeError(f"{called(tensor)} claims {size_bytes} bytes by its shape {shape}, more than 2 GiB")
     return size_bytes
 
 

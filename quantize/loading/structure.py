@@ -110,7 +110,7 @@ def _why_unknown(name: str, reader: onnx.NodeProto, makers: Mapping[str, onnx.No
         reached.add(current)
         waiting.extend(makers[current].input)
     if any(output in reached for output in reader.output):
-        return f"is cyclic: {label(reader)} reads {name!r}, which depends on its own output"
+        return f"is cyclic: {label(reader)} reads {name!r}, made of its own output; export the model again"
     return (
         f"{label(reader)} comes before {label(maker)}, whose {name!r} it reads; operators must be sorted, "
         "export the model again"

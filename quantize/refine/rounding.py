@@ -82,15 +82,20 @@ def best_scales(
     for level in levels:
         scale = (found / np.float32(level)).astype(np.float32)
         error = weights - nearest(weights, scale, grid) * scale[:, :, None].astype(np.float64)
-        cost = ((error @ hessian) * error).sum(axis=2)
+        cost = _cost(error, hessian)
         if shared:
-            cost = np.full_like(cost, cost.sum())
-        # Equal errors stay equal, whatever their last bits.
-        cost = cost.astype(np.float32)
+            cost = np.full_like(cost, cost.sum(dtype=np.float64))
         better = cost < best
         best, scales = np.where(better, cost, best), np.where(better, scale, scales)
     scales = np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
     return np.maximum(scales, np.finfo(np.float32).tiny)
+
+
+def _cost(error: Doubles, hessian: Doubles) -> Floats:
+    """`eᵀ H e` of each row, [G, M]; to float32, so that equal errors stay equal whatever their last bits."""
+    with np.errstate(over="ignore"):
+        cost: Floats = ((error @ hessian) * error).sum(axis=2).astype(np.float32)
+    return cost
 
 
 def nearest(weights: Floats, scales: Floats, grid: Grid) -> Integers:
@@ -115,10 +120,6 @@ def within_pairs(integers: Integers) -> Integers:
 def gptq(weights: Floats, hessian: Doubles, scales: Floats, grid: Grid) -> Integers:
     """Rounds column by column, each time moving the error into the columns that are still free.
 
-    Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1, with the columns in the order of descending
-    diagonal. Where a column's neighbour is already fixed at o, the column is bounded to `[max(-limit, -128 -
-    min(o, 0)), min(limit, 128 - max(o, 0))]`, and the error of that bound moves on as well.
-
     Args:
         weights: [G, M, K].
         hessian: [G, K, K].
@@ -128,38 +129,95 @@ def gptq(weights: Floats, hessian: Doubles, scales: Floats, grid: Grid) -> Integ
     Returns:
         int16 [G, M, K], the weights divided by their scales and rounded.
     """
-    depth = weights.shape[2]
-    order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
-    place = np.argsort(order, axis=1, kind="stable")
-    # In units of the scale, so that a column is rounded without another division.
-    free = np.take_along_axis(weights / scales[:, :, None].astype(np.float64), order[:, None, :], axis=2)
-    upper = _inverse_factor(hessian, order)
-    fixed = np.zeros(free.shape)
-    partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
-    alone = (order ^ 1) >= depth
-    groups = np.arange(len(weights))
-    for start in range(0, depth, _BLOCK):
-        stop = min(start + _BLOCK, depth)
-        errors = np.empty((*free.shape[:2], stop - start))
-        for column in range(start, stop):
-            value = free[:, :, column]
-            low: Any = -float(grid.limit)
-            high: Any = float(grid.limit)
-            if grid.paired:
-                known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
-                other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
-                low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
-                high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
-            rounded = np.minimum(np.maximum(np.rint(value), low), high)
-            fixed[:, :, column] = rounded
-            error = (value - rounded) / upper[:, column, column][:, None]
-            errors[:, :, column - start] = error
-            if column + 1 < stop:
-                free[:, :, column + 1 : stop] -= error[:, :, None] * upper[:, None, column, column + 1 : stop]
-        if stop < depth:
-            free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-    result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
-    return result
+    return Gptq(hessian).rounded(weights, scales, grid)
+
+
+def best_rounding(
+    weights: Floats, hessian: Doubles, grid: Grid, levels: npt.NDArray[np.float64]
+) -> tuple[Floats, Integers]:
+    """The scale of each row with the least `eᵀ H e` behind `gptq`, for kernels of few weights.
+
+    How well a handful of weights meets the grid is a matter of luck, and each scale is another draw.
+
+    Args:
+        weights: [G, M, K].
+        hessian: [G, K, K].
+        grid: the integers.
+        levels: as for `best_scales`.
+
+    Returns:
+        float32 [G, M] scales, and int16 [G, M, K] integers.
+    """
+    largest = np.abs(weights).max(axis=2)
+    way = Gptq(hessian)
+    best = np.full(largest.shape, np.inf)
+    scales = np.ones(largest.shape, dtype=np.float32)
+    integers = np.zeros(weights.shape, dtype=np.int16)
+    for number, level in enumerate(levels):
+        scale = np.where(largest > 0, largest / np.float32(level), np.float32(1.0)).astype(np.float32)
+        scale = np.maximum(scale, np.finfo(np.float32).tiny)
+        rounded = way.rounded(weights, scale, grid)
+        cost = _cost(weights - rounded * scale[:, :, None].astype(np.float64), hessian)
+        # The first one also where errors are too large for float32 to compare.
+        better = (cost < best) | (number == 0)
+        best, scales = np.where(better, cost, best), np.where(better, scale, scales)
+        integers = np.where(better[:, :, None], rounded, integers)
+    return scales, integers
+
+
+class Gptq:
+    """Frantar et al. 2022, "GPTQ" (arXiv 2210.17323), algorithm 1; columns by descending diagonal.
+
+    Args:
+        hessian: [G, K, K].
+
+    Raises:
+        EngineError: it is not finite.
+    """
+
+    def __init__(self, hessian: Doubles) -> None:
+        self._order = np.argsort(-np.einsum("gkk->gk", hessian), axis=1, kind="stable")
+        self._place = np.argsort(self._order, axis=1, kind="stable")
+        self._upper = _inverse_factor(hessian, self._order)
+
+    def rounded(self, weights: Floats, scales: Floats, grid: Grid) -> Integers:
+        """The integers of [G, M, K] weights with [G, M] scales.
+
+        Where a column's neighbour is already fixed at o, the column is bounded to `[max(-limit, -128 -
+        min(o, 0)), min(limit, 128 - max(o, 0))]`, and the error of that bound moves on as well.
+        """
+        depth = weights.shape[2]
+        order, place, upper = self._order, self._place, self._upper
+        # In units of the scale, so that a column is rounded without another division.
+        free = np.take_along_axis(weights / scales[:, :, None].astype(np.float64), order[:, None, :], axis=2)
+        fixed = np.zeros(free.shape)
+        partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
+        alone = (order ^ 1) >= depth
+        groups = np.arange(len(weights))
+        for start in range(0, depth, _BLOCK):
+            stop = min(start + _BLOCK, depth)
+            errors = np.empty((*free.shape[:2], stop - start))
+            for column in range(start, stop):
+                value = free[:, :, column]
+                low: Any = -float(grid.limit)
+                high: Any = float(grid.limit)
+                if grid.paired:
+                    known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
+                    other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
+                    low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
+                    high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
+                rounded = np.minimum(np.maximum(np.rint(value), low), high)
+                fixed[:, :, column] = rounded
+                error = (value - rounded) / upper[:, column, column][:, None]
+                errors[:, :, column - start] = error
+                if column + 1 < stop:
+                    free[:, :, column + 1 : stop] -= (
+                        error[:, :, None] * upper[:, None, column, column + 1 : stop]
+                    )
+            if stop < depth:
+                free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+        result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
+        return result
 
 
 def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations
-from quantize.refine.rounding import EIGHT_BITS, Grid, best_scales, gptq, nearest
+from quantize.refine.rounding import EIGHT_BITS, Grid, best_rounding, best_scales, gptq, nearest
 from quantize.scales import ActivationScale
 from quantize.weights import Parameters, least_scales, round_bias
 
@@ -27,6 +27,11 @@ Result = TypeVar("Result")
 _DENSE_LEVELS = np.array([127, 120, 112, 104, 96, 88, 80, 72, 64]) / 127
 _FREE_LEVELS = np.array([1.0, 1.05, 1.1, 1.2, 1.35])
 
+# Kernels of at most so many weights are rounded with each of many scales before one is chosen. With the few
+# levels above, the squared error of MobileNetV2's depthwise outputs was 1.4 to 2.1 times as large.
+_FEW_WEIGHTS = 32
+_FINE_DENSE_LEVELS = np.arange(100, 49, -1) / 100
+_FINE_FREE_LEVELS = np.concatenate([np.arange(200, 139, -1) / 200, [1.02, 1.05, 1.08, 1.1, 1.15, 1.2, 1.35]])
 
 # So many products of two numbers of at most 255 add up to less than 2^24, up to which float32 holds every
 # integer.
@@ -117,7 +122,13 @@ def _refined(network: Network, draft: Draft, observations: Observations, name: s
     if factors is not None:
         vectors = vectors * geometry.spread_inputs(factors).reshape(geometry.groups, geometry.depth)
     hessian = _hessian(_steps(vectors, data_scale), data_scale.scale)
-    scales = best_scales(weights, hessian, grid, _levels(grid), shared=not draft.operators[name])
+    per_channel = draft.operators[name]
+    if per_channel and geometry.depth <= _FEW_WEIGHTS:
+        scales, integers = best_rounding(weights, hessian, grid, _levels(grid, fine=True))
+        fitting = _fitting(network, draft, name, scales, bias)
+        if np.array_equal(fitting, scales):
+            return _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
+    scales = best_scales(weights, hessian, grid, _levels(grid), shared=not per_channel)
     scales = _fitting(network, draft, name, scales, bias)
     integers = gptq(weights, hessian, scales, grid)
     return _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
@@ -159,11 +170,13 @@ def _parameters(
     )
 
 
-def _levels(grid: Grid) -> npt.NDArray[np.float64]:
+def _levels(grid: Grid, *, fine: bool = False) -> npt.NDArray[np.float64]:
     if grid.paired:
-        fractions = _DENSE_LEVELS
+        fractions = _FINE_DENSE_LEVELS if fine else _DENSE_LEVELS
     else:
-        fractions = _FREE_LEVELS if grid.limit == EIGHT_BITS else _FREE_LEVELS[:1]
+        fractions = _FINE_FREE_LEVELS if fine else _FREE_LEVELS
+        if grid.limit < EIGHT_BITS:  # pairs fit because of the limit; saturating more gains nothing
+            fractions = fractions[fractions <= 1.0]
     return np.multiply(fractions, grid.limit, dtype=np.float64)
 
 

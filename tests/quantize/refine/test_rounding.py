@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantize.refine.rounding import PAIR_LIMIT, Grid, best_scales, damped, gptq, nearest, within_pairs
+from quantize.refine.rounding import (
+    PAIR_LIMIT,
+    Grid,
+    best_rounding,
+    best_scales,
+    damped,
+    gptq,
+    nearest,
+    within_pairs,
+)
 
 
 def hessian(groups: int, depth: int, *, seed: int = 0, samples: int = 400) -> np.ndarray:  # type: ignore[type-arg]
@@ -44,6 +53,27 @@ def test_gptq_loses_less_than_rounding(groups: int, rows: int, depth: int, paire
     assert np.abs(better).max() <= 127
     assert not paired or are_paired(better)
     assert loss(weights, better, scales, h).sum() < 0.8 * loss(weights, plain, scales, h).sum()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(("groups", "rows", "depth"), [(16, 1, 9), (1, 12, 16), (2, 6, 27)])
+def test_many_scales_lose_less_than_few(groups: int, rows: int, depth: int, paired: bool) -> None:
+    """Each row keeps the scale with the least loss behind GPTQ, so more draws never lose more."""
+    weights = np.random.default_rng(2).normal(size=(groups, rows, depth)).astype(np.float32)
+    weights[0, 0] = 0.0
+    h, grid = hessian(groups, depth), Grid(127, paired)
+    few, many = np.array([127.0, 110.0]), np.arange(127.0, 63.0, -1.0)
+    losses = []
+    for levels in (few, many):
+        scales, integers = best_rounding(weights, h, grid, levels)
+        assert np.abs(integers).max() <= 127 and integers.dtype == np.int16
+        assert not paired or are_paired(integers)
+        np.testing.assert_array_equal(integers, gptq(weights, h, scales, grid))
+        assert (integers[0, 0] == 0).all() and scales[0, 0] == 1.0
+        losses.append(loss(weights, integers, scales, h))
+    # Beyond a millionth, the rounding of float32 products.
+    assert (losses[1] <= losses[0] * (1 + 1e-6)).all()
+    assert losses[1].sum() < 0.8 * losses[0].sum()
 
 
 def test_gptq_is_rounding_where_inputs_are_independent() -> None:

@@ -81,13 +81,21 @@ def best_scales(
     scales = (found / np.float32(levels[0])).astype(np.float32)
     for level in levels:
         scale = (found / np.float32(level)).astype(np.float32)
-        cost = _cost(weights, nearest(weights, scale, grid), scale, hessian)
+        error = weights - nearest(weights, scale, grid) * scale[:, :, None].astype(np.float64)
+        cost = _cost(error, hessian)
         if shared:
             cost = np.full_like(cost, cost.sum(dtype=np.float64))
         better = cost < best
         best, scales = np.where(better, cost, best), np.where(better, scale, scales)
     scales = np.where(largest > 0, scales, np.float32(1.0)).astype(np.float32)
     return np.maximum(scales, np.finfo(np.float32).tiny)
+
+
+def _cost(error: Doubles, hessian: Doubles) -> Floats:
+    """`eᵀ H e` of each row, [G, M]; to float32, so that equal errors stay equal whatever their last bits."""
+    with np.errstate(over="ignore"):
+        cost: Floats = ((error @ hessian) * error).sum(axis=2).astype(np.float32)
+    return cost
 
 
 def nearest(weights: Floats, scales: Floats, grid: Grid) -> Integers:
@@ -149,19 +157,12 @@ def best_rounding(
         scale = np.where(largest > 0, largest / np.float32(level), np.float32(1.0)).astype(np.float32)
         scale = np.maximum(scale, np.finfo(np.float32).tiny)
         rounded = way.rounded(weights, scale, grid)
-        cost = _cost(weights, rounded, scale, hessian)
-        # The first one stands where errors are too large for float32 to compare.
-        better = cost < best if number else np.ones(best.shape, dtype=np.bool_)
+        cost = _cost(weights - rounded * scale[:, :, None].astype(np.float64), hessian)
+        # The first one also where errors are too large for float32 to compare.
+        better = (cost < best) | (number == 0)
         best, scales = np.where(better, cost, best), np.where(better, scale, scales)
         integers = np.where(better[:, :, None], rounded, integers)
     return scales, integers
-
-
-def _cost(weights: Floats, integers: Integers, scales: Floats, hessian: Doubles) -> Floats:
-    """`eᵀ H e` of each row, [G, M]; float32, so that equal errors stay equal, whatever their last bits."""
-    error = weights - integers * scales[:, :, None].astype(np.float64)
-    cost: Floats = ((error @ hessian) * error).sum(axis=2).astype(np.float32)
-    return cost
 
 
 class Gptq:

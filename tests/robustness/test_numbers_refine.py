@@ -23,6 +23,7 @@ from quantize.refine.rounding import (
     PAIR_LIMIT,
     Grid,
     _inverse_factor,
+    best_rounding,
     best_scales,
     damped,
     gptq,
@@ -62,6 +63,7 @@ def bounded(integers: Any, grid: Grid) -> bool:
 
 @covers(
     "quantize.refine.rounding.gptq",
+    "quantize.refine.rounding.Gptq.rounded",
     "quantize.refine.rounding._inverse_factor",
     "quantize.refine.rounding._inverse_of_cholesky",
     "quantize.refine.rounding.damped",
@@ -126,6 +128,8 @@ def test_nearest(weights: Any, grid: Grid) -> None:
 
 @covers(
     "quantize.refine.rounding.best_scales",
+    "quantize.refine.rounding.best_rounding",
+    "quantize.refine.rounding._cost",
     "quantize.refine.weights._levels",
     does="each row gets a scale that was tried, 1 if it is zero, also where errors under- or overflow",
 )
@@ -144,6 +148,10 @@ def test_scales_are_among_those_tried(
     for one, most in zip(found.reshape(-1), largest.reshape(-1), strict=True):
         tried = {float(max(most / np.float32(level), FLOAT32.tiny)) for level in levels}
         assert float(one) in (tried if most > 0 else {1.0})
+    if not shared:
+        fine, integers = best_rounding(weights, hessian_of(vectors), grid, _levels(grid, fine=True))
+        assert bounded(integers, grid) and np.all(np.isfinite(fine)) and np.all(fine >= FLOAT32.tiny)
+        assert not integers[:, :zeroed].any() and np.all(fine[:, :zeroed] == 1.0)
 
 
 @covers(

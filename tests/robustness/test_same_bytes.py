@@ -85,7 +85,7 @@ sys.exit(main(argv))
 ROUNDING = """
 import hashlib
 import numpy as np
-from quantize.refine.rounding import Grid, best_scales, gptq
+from quantize.refine.rounding import Grid, best_rounding, best_scales, gptq
 from quantize.refine.weights import _hessian, _levels, _steps
 from quantize.scales import activation_scale
 
@@ -99,6 +99,9 @@ for groups, rows, depth, count in ((1, 48, 300, 700), (24, 1, 9, 500), (2, 12, 7
     hessian, grid = _hessian(_steps(vectors, entry), entry.scale), Grid(127, paired=groups == 1)
     scales = best_scales(weights, hessian, grid, _levels(grid))
     digest.update(hessian.tobytes() + scales.tobytes() + gptq(weights, hessian, scales, grid).tobytes())
+    if depth < 99:
+        fine, integers = best_rounding(weights, hessian, grid, _levels(grid, fine=True))
+        digest.update(fine.tobytes() + integers.tobytes())
 print(digest.hexdigest())
 """
 

@@ -7,10 +7,12 @@ measured with the one that comes with matplotlib.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
 from calibration.cache import default_folder
+from calibration.errors import InputError
 
 _FOLDER_NAME = "fonts"
 
@@ -21,7 +23,8 @@ def use_own_fonts() -> None:
     For the command line: whoever calls the library may draw with matplotlib too, in their own way. Where the
     folder cannot be made, matplotlib takes a temporary one.
     """
-    os.environ.setdefault("MPLCONFIGDIR", str(default_folder() / _FOLDER_NAME))
+    with contextlib.suppress(InputError):  # there is no home folder: matplotlib takes a temporary one
+        os.environ.setdefault("MPLCONFIGDIR", str(default_folder() / _FOLDER_NAME))
     os.environ.setdefault("MPL_IGNORE_SYSTEM_FONTS", "1")
 
 

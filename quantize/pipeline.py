@@ -19,7 +19,7 @@ from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.holding import held
 from quantize.inquiry import Inquiry
-from quantize.model import save_model
+from quantize.model import load_model, save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext
 from quantize.report.environment import package_versions, platform_facts
@@ -154,6 +154,8 @@ def _run(
     store = open_store(config, stages.warn)
     with stages.stage("read and prepare the model"):
         source = read_source(input_model, config)
+        if start_from is not None:  # a mistake in it is told before any work
+            load_model(start_from, named="--start_from ", strict=False)
     with stages.stage("list the images"):
         data = list_data(config, source.signature, progress=stages.shown, store=store)
         inquiry = Inquiry(config, source, data, report)

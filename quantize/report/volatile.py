@@ -27,12 +27,15 @@ TIMES = (
     "run.stages.*.peak_memory_bytes",
     "run.stages.*.wall_s",
     "run.started_at",
+    "throughput.images_per_s",
+    "throughput.ratios",
+    "throughput.rounds",
     "tuning.refinement.duration_s",
     "tuning.trials.*.duration_s",
 )
 
-# What tells two runs apart although their inputs are the same: where they ran, from where, and how they were
-# started.
+# What tells two runs apart although their inputs are the same: where they ran, from where, how they were started,
+# and what an earlier run had left them.
 PLACES = (
     "images.calibration.source",
     "images.evaluation.source",
@@ -42,7 +45,9 @@ PLACES = (
     "run.command",
     "run.configuration.threads",
     "run.input_model.path",
+    "run.configuration.tuning.resume",
     "run.platform",
+    "run.reused",
 )
 
 VOLATILE = (*TIMES, *PLACES)

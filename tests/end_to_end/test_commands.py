@@ -137,7 +137,9 @@ def test_exports_compute_the_same(
     expected = outputs(make_session(model, threads=1), batch)
 
     converted = program("export", "ort", model, out)
-    assert np.array_equal(outputs(make_session(Path(converted["model"]).read_bytes(), threads=1), batch), expected)
+    assert np.array_equal(
+        outputs(make_session(Path(converted["model"]).read_bytes(), threads=1), batch), expected
+    )
 
     pixels = program("export", "uint8", model, out, "--config=demo_digits.yaml", "--images", *images[:5])
     assert pixels["agreement"]["bit_equal"]

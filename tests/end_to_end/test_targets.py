@@ -78,7 +78,8 @@ def test_weights_have_the_bits_of_the_target(runs: Mapping[TargetName, Run], nam
         assert integers.dtype == np.int8
         largest = int(np.abs(integers.astype(int)).max())
         if depthwise or not TARGETS[name].pair_saturation:
-            assert largest == 127
+            # Scales are searched for, and need not be those with which the largest weight just fits.
+            assert 120 <= largest <= 127
         else:
             dense.append(largest)
     if TARGETS[name].pair_saturation:

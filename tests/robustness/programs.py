@@ -21,7 +21,10 @@ FILES = (
     "report.md",
 )
 # A shell that runs the tests in the background ignores SIGINT, and its children inherit that.
-_LISTENING = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+_LISTENING = (
+    "import signal\n"
+    "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'): signal.signal(getattr(signal, name), signal.SIG_DFL)\n"
+)
 # As `scripts/environment.sh` starts it.
 _PROGRAM = "\nimport runpy; runpy.run_module('quantize', run_name='__main__', alter_sys=True)\n"
 # A few hundred times what these runs take; nothing is measured by it.
@@ -142,34 +145,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Name -> bytes of the files directly in a folder, those of runs under way left out."""
     files = (path for path in folder.iterdir() if path.is_file())
     return {path.name: path.read_bytes() for path in files if not path.name.startswith(".")}
-
-
-def untimed(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report without times, what follows from them, and what was reused."""
-    return _without(report, _TIMES)
-
-
-_TIMES = frozenset(
-    {
-        "duration_s",
-        "images_per_s",
-        "latency",
-        "latency_rounds",
-        "peak_memory_bytes",
-        "reused",
-        "speed_up",
-        "started_at",
-        "wall_s",
-    }
-)
-
-
-def _without(value: Any, names: frozenset[str]) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without(item, names) for key, item in value.items() if key not in names}
-    if isinstance(value, list):
-        return [_without(item, names) for item in value]
-    return value
 
 
 Launch = Callable[..., Program]

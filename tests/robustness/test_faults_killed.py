@@ -14,7 +14,8 @@ import pytest
 
 from quantize.holding import held
 from quantize.moving import JOURNAL, move_into_place
-from tests.robustness.programs import FILES, PROJECT, Launch, Program, contents, kill, untimed
+from quantize.report.volatile import steady
+from tests.robustness.programs import FILES, PROJECT, Launch, Program, contents, kill
 
 KILLS = 20
 # Every so many kills the cache is emptied, so that runs of every length are killed.
@@ -98,7 +99,7 @@ def assert_whole(there: dict[str, bytes], before: dict[str, bytes], finished: di
 def assert_same(program: Program, reference: Program) -> None:
     for name in FILES[:2]:
         assert (program.out / name).read_bytes() == (reference.out / name).read_bytes(), name
-    mine, other = untimed(program.report), untimed(reference.report)
+    mine, other = steady(program.report), steady(reference.report)
     # What the two runs were called by, and where: nothing else may differ.
     text = str(mine).replace(str(program.root), "ROOT")
     assert text == str(other).replace(str(reference.root), "ROOT")

@@ -18,8 +18,9 @@ from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.errors import InputError
 from quantize.pipeline import TuningResult
 from quantize.refine import refiner
+from quantize.report.volatile import steady
 from quantize.work import KIND
-from tests.robustness.programs import Program, untimed
+from tests.robustness.programs import Program
 
 Tune = Callable[..., TuningResult]
 
@@ -58,10 +59,7 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def same(first: TuningResult, second: TuningResult) -> bool:
-    reports = [untimed(one.report) for one in (first, second)]
-    for report in reports:
-        report["run"]["configuration"]["tuning"].pop("resume")
-    return reports[0] == reports[1]
+    return steady(first.report) == steady(second.report)
 
 
 def bytes_of(result: TuningResult) -> dict[str, bytes]:

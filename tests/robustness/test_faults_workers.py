@@ -29,7 +29,7 @@ _MEMORY = "out of memory; lower --threads or --batch_size, or free some memory"
 @pytest.mark.parametrize(
     ("module", "function"),
     [
-        ("calibration.prepared", "load_image"),
+        ("calibration.prepared", "decoded"),
         ("quantize.evaluate", "label_ranks"),
         ("quantize.ranges.collect", "run_session"),
         ("quantize.refine.weights", "gptq"),

@@ -117,6 +117,8 @@ def cut(pipeline: Pipeline) -> Stages:
     shifts = tuple(step for step in pipeline.steps if isinstance(step, LabelShift))
     axes = pipeline.output_spec().axes
     table = _table(values, axes) if all(isinstance(step, _WORKS_ON_VALUES) for step in values) else None
+    if table is not None and table.dtype == np.float32:
+        import cv2  # noqa: F401  # here, by one thread: where memory is short, several would find half of it
     return Stages(geometry, values, shifts, table, tuple("CHW".index(axis) for axis in axes))
 
 

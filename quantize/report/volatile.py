@@ -34,8 +34,8 @@ TIMES = (
     "tuning.trials.*.duration_s",
 )
 
-# What tells two runs apart although their inputs are the same: where they ran, from where, how they were started,
-# and what an earlier run had left them.
+# What tells two runs apart although their inputs are the same: where and how they were started,
+# and what an earlier run had left for them.
 PLACES = (
     "images.calibration.source",
     "images.evaluation.source",

@@ -78,7 +78,7 @@ def with_results(program: Program) -> Program:
 @pytest.mark.robustness(
     "Faults",
     "SIGINT, SIGTERM or SIGHUP at a random moment, from our first line on, imports and shut-down included",
-    "clean within 2 s: exit code 130, 143 or 129, one line, no temporary file, everything as it was or all done",
+    "clean within 2 s: exit code 130, 143 or 129, one line, no temporary file, all as it was or all done",
 )
 @pytest.mark.parametrize("part", range(PARTS))
 def test_at_random_moments(part: int, launch: Launch, whole_s: float) -> None:

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ CLAIM = ".claim"
 # What this process claims and has not removed yet, for an end that cannot wait for blocks to be left, or in
 # which a signal came between two of their steps.
 _living: set[Path] = set()
+
+# An empty folder without a claim is left alone for so long.
+_UNCLAIMED_LIFE_S = 60.0
 
 # Another process may take a new folder for an abandoned one before it is claimed; not three times in a row.
 _ATTEMPTS = 10
@@ -140,7 +144,8 @@ def remove_folder(path: Path) -> None:
 def abandoned(path: Path) -> Iterator[bool]:
     """Whether nobody living claims a file or folder; if so, it is ours for the time of the block.
 
-    Only real files and folders of this user count. A folder that holds no claim counts only if it is empty.
+    Only real files and folders of this user count. A folder without a claim never does; one that has been
+    empty for a minute is removed on the way.
     """
     descriptor = _opened_claim(path)
     try:
@@ -162,8 +167,10 @@ def _opened_claim(path: Path) -> int | None:
         try:
             return os.open(path / CLAIM, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
-            # Killed between two steps. Whoever has just made it will see that it is gone, and try again.
-            os.rmdir(path)
+            # Killed between two steps. Whoever has just made it will see that it is gone, and try again; but
+            # others make folders of such names too, an older version of this program among them.
+            if time.time() - status.st_mtime > _UNCLAIMED_LIFE_S:
+                os.rmdir(path)
             return None
     except OSError:
         return None

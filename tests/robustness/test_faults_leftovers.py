@@ -102,8 +102,12 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_a_folder_that_was_never_claimed_goes_if_it_is_empty(tmp_path: Path) -> None:
-    (tmp_path / ".quantize-abcdefgh").mkdir()
+def test_a_folder_that_was_never_claimed_goes_if_it_is_empty_and_old(tmp_path: Path) -> None:
+    folder = tmp_path / ".quantize-abcdefgh"
+    folder.mkdir()
+    sweep_staged(tmp_path)
+    assert folder.is_dir()  # somebody may be about to write into it
+    os.utime(folder, (0, 0))
     sweep_staged(tmp_path)
     assert os.listdir(tmp_path) == []
 

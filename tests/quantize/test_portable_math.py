@@ -33,7 +33,7 @@ def test_exponentials(x: float) -> None:
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.one_of(st.floats(1e-308, 1e308), st.floats(0.5, 2.0)))
 def test_logarithms(x: float) -> None:
-    assert units_off(float(log(x)), Decimal(x).ln(DIGITS)) <= 2 or x == 1.0 == 1.0 + float(log(x))
+    assert units_off(float(log(x)), Decimal(x).ln(DIGITS)) <= 3 or x == 1.0 == 1.0 + float(log(x))
 
 
 @pytest.mark.parametrize(

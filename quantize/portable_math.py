@@ -3,8 +3,8 @@
 numpy's choose their code by the CPU: with AVX-512 the last bit is another one than without (measured, numpy
 1.26), and so would be every divergence of a report and, where two candidates are close, a decision. These
 take nothing but additions, multiplications, divisions and rounding, which IEEE 754 defines to the bit and
-which numpy leaves alone. The exponential is within 2 units of the last place of the exact value, the logarithm
-within 3.
+which numpy leaves alone. The exponential is within 2 units of the last place of the exact value, the
+logarithm within 3.
 """
 
 from __future__ import annotations

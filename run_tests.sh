@@ -10,7 +10,7 @@ if (($#)); then
   exec "$python" -m pytest "$@"
 fi
 
-# Most tests keep one core busy, so two halves run side by side: 16 instead of 27 minutes on two cores.
+# Most tests keep one core busy, so two halves run side by side: 18 instead of 26 minutes on two cores.
 halves=$(mktemp -d)
 trap 'rm -rf -- "$halves"' EXIT
 beside=(tests/robustness tests/calibration tests/examples tests/test_*.py)

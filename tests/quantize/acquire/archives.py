@@ -37,7 +37,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def write_tar(path: Path, files: Mapping[str, bytes], *, mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]  # the mode is a variable
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)

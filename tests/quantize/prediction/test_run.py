@@ -29,7 +29,7 @@ def predicted(
     return list(predictor.predict(paths, progress=False))
 
 
-def reference(model: Path, paths: Sequence[Path]) -> np.ndarray:  # type: ignore[type-arg]
+def reference(model: Path, paths: Sequence[Path]) -> np.ndarray:  # type: ignore[type-arg]  # of any type
     """Softmax of the scores of each image, computed the long way."""
     crops = [np.asarray(Image.open(path))[1:9, 0:8] for path in paths]
     images = np.stack([((crop / 255 - 0.5) / 0.25).transpose(2, 0, 1) for crop in crops]).astype(np.float32)

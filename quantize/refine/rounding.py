@@ -33,10 +33,11 @@ PAIR_LIMIT = 128
 # Added to the diagonal of the Hessian, as a fraction of its mean; GPTQ's own default.
 _DAMPING = 0.01
 
-# Columns that are updated one by one before the rest of the matrix follows in one product (GPTQ, section
-# 3.3).
+# Columns whose errors are passed on together to all that are behind them (GPTQ, section 3.3).
 _BLOCK = 128
 
+# Of the weights of a kernel with as many scales as are tried at once.
+_TRIES_LIMIT_BYTES = 16 << 20
 
 _ABSURD = (
     "the calibration images give an operator inputs that are not finite or of absurd size; "
@@ -149,20 +150,33 @@ def best_rounding(
         float32 [G, M] scales, and int16 [G, M, K] integers.
     """
     largest = np.abs(weights).max(axis=2)
+    groups, rows, depth = weights.shape
+    tries = _scales_of(largest, levels)  # [levels, G, M]
+    at_once = max(1, _TRIES_LIMIT_BYTES // (8 * weights.size))
     way = Gptq(hessian)
     best = np.full(largest.shape, np.inf)
-    scales = np.ones(largest.shape, dtype=np.float32)
+    scales = tries[0]
     integers = np.zeros(weights.shape, dtype=np.int16)
-    for number, level in enumerate(levels):
-        scale = np.where(largest > 0, largest / np.float32(level), np.float32(1.0)).astype(np.float32)
-        scale = np.maximum(scale, np.finfo(np.float32).tiny)
-        rounded = way.rounded(weights, scale, grid)
-        cost = _cost(weights - rounded * scale[:, :, None].astype(np.float64), hessian)
-        # The first one also where errors are too large for float32 to compare.
-        better = (cost < best) | (number == 0)
-        best, scales = np.where(better, cost, best), np.where(better, scale, scales)
-        integers = np.where(better[:, :, None], rounded, integers)
+    for start in range(0, len(levels), at_once):
+        # Every scale makes a matrix of its own; to GPTQ they are more rows of one.
+        some = tries[start : start + at_once].transpose(1, 0, 2).reshape(groups, -1)
+        repeated = np.tile(weights, (1, some.shape[1] // rows, 1))
+        rounded = way.rounded(repeated, some, grid)
+        costs = _cost(repeated - rounded * some[:, :, None].astype(np.float64), hessian)
+        for number in range(some.shape[1] // rows):
+            of = slice(number * rows, (number + 1) * rows)
+            # The first one also where errors are too large for float32 to compare.
+            better = (costs[:, of] < best) | (start + number == 0)
+            best = np.where(better, costs[:, of], best)
+            scales = np.where(better, some[:, of], scales)
+            integers = np.where(better[:, :, None], rounded[:, of], integers)
     return scales, integers
+
+
+def _scales_of(largest: Floats, levels: npt.NDArray[np.float64]) -> Floats:
+    """The scales [levels, G, M] that bring the largest weights [G, M] to the levels; 1 for rows of zeros."""
+    scales = np.where(largest > 0, largest / levels.astype(np.float32)[:, None, None], np.float32(1.0))
+    return np.maximum(scales, np.finfo(np.float32).tiny).astype(np.float32)
 
 
 class Gptq:
@@ -188,36 +202,50 @@ class Gptq:
         """
         depth = weights.shape[2]
         order, place, upper = self._order, self._place, self._upper
-        # In units of the scale, so that a column is rounded without another division.
-        free = np.take_along_axis(weights / scales[:, :, None].astype(np.float64), order[:, None, :], axis=2)
+        # In units of the scale, so that a column is rounded without another division; [G, K, M], so that a
+        # column lies together in memory.
+        free = _columns_first(weights / scales[:, :, None].astype(np.float64), order)
         fixed = np.zeros(free.shape)
         partner = np.take_along_axis(place, np.minimum(order ^ 1, depth - 1), axis=1)
         alone = (order ^ 1) >= depth
         groups = np.arange(len(weights))
-        for start in range(0, depth, _BLOCK):
-            stop = min(start + _BLOCK, depth)
-            errors = np.empty((*free.shape[:2], stop - start))
-            for column in range(start, stop):
-                value = free[:, :, column]
-                low: Any = -float(grid.limit)
-                high: Any = float(grid.limit)
-                if grid.paired:
-                    known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
-                    other = np.where(known, fixed[groups, :, partner[:, column]], 0.0)
-                    low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
-                    high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
-                rounded = np.minimum(np.maximum(np.rint(value), low), high)
-                fixed[:, :, column] = rounded
-                error = (value - rounded) / upper[:, column, column][:, None]
-                errors[:, :, column - start] = error
-                if column + 1 < stop:
-                    free[:, :, column + 1 : stop] -= (
-                        error[:, :, None] * upper[:, None, column, column + 1 : stop]
-                    )
-            if stop < depth:
-                free[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-        result: Integers = np.take_along_axis(fixed, place[:, None, :], axis=2).astype(np.int16)
-        return result
+        errors = np.empty(free.shape)
+        for column in range(depth):
+            value = free[:, column]
+            low: Any = -float(grid.limit)
+            high: Any = float(grid.limit)
+            if grid.paired:
+                known = ((partner[:, column] < column) & ~alone[:, column])[:, None]
+                other = np.where(known, fixed[groups, partner[:, column]], 0.0)
+                low = np.maximum(low, -PAIR_LIMIT - np.minimum(other, 0.0))
+                high = np.minimum(high, PAIR_LIMIT - np.maximum(other, 0.0))
+            rounded = np.minimum(np.maximum(np.rint(value), low), high)
+            fixed[:, column] = rounded
+            errors[:, column] = (value - rounded) / upper[:, column, column][:, None]
+            _pass_on(free, errors, upper, column + 1)
+        result: Integers = np.take_along_axis(fixed, place[:, :, None], axis=1).astype(np.int16)
+        return np.ascontiguousarray(result.transpose(0, 2, 1))
+
+
+def _columns_first(weights: Doubles, order: npt.NDArray[np.int64]) -> Doubles:
+    """[G, M, K] → [G, K, M] with the columns in the given order [G, K]."""
+    return np.take_along_axis(np.ascontiguousarray(weights.transpose(0, 2, 1)), order[:, :, None], axis=1)
+
+
+def _pass_on(free: Doubles, errors: Doubles, upper: Doubles, done: int) -> None:
+    """Moves errors of the first `done` columns into free ones, as late as blocks of columns allow.
+
+    The column behind a block of 2^i columns, with the next ones up to another such block, takes that block's
+    errors in one product: every pair of columns meets once, most of them in products of large matrices.
+    """
+    depth = free.shape[1]
+    if done == depth:
+        return
+    size = done & -done
+    behind = slice(done, depth if size >= _BLOCK else min(done + size, depth))
+    size = min(size, _BLOCK)
+    before = slice(done - size, done)
+    free[:, behind] -= upper[:, before, behind].transpose(0, 2, 1) @ errors[:, before]
 
 
 def damped(hessian: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

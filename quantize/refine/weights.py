@@ -107,6 +107,9 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int
 
     A product that a library shares out among threads may add up in another order.
     """
+    # Limits reach the libraries that are loaded; scipy brings a BLAS of its own.
+    import scipy.linalg  # noqa: F401
+
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
         results: Iterable[Result] = pool.map(work, items)
         return list(results)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from quantize.metrics import divergences
 from quantize.qdq import write_qdq
 from quantize.refine.biases import corrected_operators, refine_biases
 from quantize.refine.equalize import Channels, equalize
@@ -24,13 +26,14 @@ from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations
 from quantize.refine.options import RefineOptions
 from quantize.refine.ranking import ties
-from quantize.refine.report import PassReport
+from quantize.refine.report import PassReport, Status
+from quantize.refine.variants import Outcome
 from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
 
 Floats = npt.NDArray[np.float32]
 
 # What one pass made: the draft, and what it changed in a few words; or no draft, and why it does not apply.
-_Outcome = tuple[Draft | None, str]
+_Made = tuple[Draft | None, str]
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,7 @@ class Material:
     cache: WeightCache
 
 
-def run_passes(
-    material: Material, draft: Draft, *, exponent: float = 0.0
-) -> tuple[Draft, Score, tuple[PassReport, ...]]:
+def run_passes(material: Material, draft: Draft, *, exponent: float = 0.0) -> Outcome:
     """Equalizes, rounds, corrects and scales a draft.
 
     Args:
@@ -69,32 +70,62 @@ def run_passes(
         exponent: see `equalize`.
 
     Returns:
-        The draft after the last pass that helped, its score, and a report of each pass.
+        The draft after the last pass that helped, its scores, and a report of each pass.
     """
-    chain: tuple[tuple[str, bool, Callable[[Material, Draft], _Outcome]], ...] = (
-        ("equalize", material.options.equalize, lambda m, d: _equalize(m, d, exponent)),
-        ("weights", material.options.weights, _weights),
-        ("biases", material.options.biases, _biases),
-        ("gain", material.options.gain, _gain),
-        ("layout", material.options.layout, _layout),
+    options = material.options
+    chain: tuple[tuple[str, bool, Callable[[Material, Draft], _Made]], ...] = (
+        ("equalize", options.equalize, partial(_equalize, exponent=exponent)),
+        ("weights", options.weights, _weights),
+        ("biases", options.biases, _biases),
     )
-    draft = rounded_weights(material.network, draft)
-    score = material.judge(draft)
-    reports = []
+    state = _State(material, rounded_weights(material.network, draft))
     for name, wanted, work in chain:
-        made, what = work(material, draft) if wanted else (None, "switched off")
+        state.judged(name, *(work(material, state.draft) if wanted else _SWITCHED_OFF))
+    learnt = _learnt_scores(material, state.draft)
+    gain, words = _gain(material, state.draft, learnt) if options.gain else (None, _SWITCHED_OFF[1])
+    if gain is None:
+        state.judged("gain", None, words)
+    elif state.judged("gain", gain.draft, words):
+        # A softmax behind the scores does not pass a factor on.
+        known = not material.network.probabilities
+        learnt = learnt / np.float32(gain.factor) if known else _learnt_scores(material, state.draft)
+    state.exact("layout", *(_layout(material, state.draft) if options.layout else _SWITCHED_OFF))
+    return Outcome(state.draft, state.score, tuple(state.reports), _divergences(material, learnt))
+
+
+_SWITCHED_OFF = (None, "switched off")
+
+
+class _State:
+    """A draft on its way through the passes, its score, and what became of each pass."""
+
+    def __init__(self, material: Material, draft: Draft) -> None:
+        self._judge = material.judge
+        self.draft, self.score = draft, material.judge(draft)
+        self.reports: list[PassReport] = []
+
+    def judged(self, name: str, made: Draft | None, words: str) -> bool:
+        """Keeps what a pass made unless it does harm; whether it was kept."""
         if made is None:
-            reports.append(PassReport(name, "skipped", what, score, score))
-            continue
-        after = material.judge(made)
-        kept = not score.beats(after) or ties(after.divergences, score.divergences)
-        reports.append(PassReport(name, "applied" if kept else "taken back", what, score, after))
+            self._note(name, "skipped", words, self.score)
+            return False
+        before, after = self.score, self._judge(made)
+        kept = not before.beats(after) or ties(after.divergences, before.divergences)
+        self._note(name, "applied" if kept else "taken back", words, after)
         if kept:
-            draft, score = made, after
-    return draft, score, tuple(reports)
+            self.draft, self.score = made, after
+        return kept
+
+    def exact(self, name: str, made: Draft | None, words: str) -> None:
+        """Keeps what a pass made that changes no number, so that there is nothing to judge."""
+        self._note(name, "skipped" if made is None else "applied", words, self.score)
+        self.draft = self.draft if made is None else made
+
+    def _note(self, name: str, status: Status, words: str, after: Score) -> None:
+        self.reports.append(PassReport(name, status, words, self.score, after))
 
 
-def _equalize(material: Material, draft: Draft, exponent: float) -> _Outcome:
+def _equalize(material: Material, draft: Draft, *, exponent: float) -> _Made:
     chosen = [c for c in material.channels if c.free or exponent > 0.0]
     made = equalize(draft, chosen, material.observations, exponent=exponent)
     if not made.factors:
@@ -105,7 +136,7 @@ def _equalize(material: Material, draft: Draft, exponent: float) -> _Outcome:
     return rounded_weights(material.network, made), words
 
 
-def _weights(material: Material, draft: Draft) -> _Outcome:
+def _weights(material: Material, draft: Draft) -> _Made:
     made = refine_weights(
         material.network, draft, material.observations, threads=material.threads, cache=material.cache
     )
@@ -116,7 +147,7 @@ def _weights(material: Material, draft: Draft) -> _Outcome:
     return made, f"{changed} operators rounded anew"
 
 
-def _biases(material: Material, draft: Draft) -> _Outcome:
+def _biases(material: Material, draft: Draft) -> _Made:
     names = corrected_operators(material.network, draft)
     if not names:
         return None, "no operator before the scores has a bias"
@@ -126,20 +157,41 @@ def _biases(material: Material, draft: Draft) -> _Outcome:
     return made, f"{len(names)} operators corrected"
 
 
-def _gain(material: Material, draft: Draft) -> _Outcome:
+@dataclass(frozen=True)
+class _Gain:
+    """A draft whose scores were divided by a factor."""
+
+    draft: Draft
+    factor: float
+
+
+def _gain(material: Material, draft: Draft, learnt: Floats) -> tuple[_Gain | None, str]:
+    """As the other passes; `learnt` is what the draft makes of the calibration images."""
     network = material.network
     name = scoring_operator(network, draft)
     if name is None:
         return None, "the scores are not proportional to what one integer operator makes"
-    model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
-    found = scores(model, material.images, threads=material.threads, config_entries=network.session_entries)
-    gain = gain_of(found, material.observations.scores, probabilities=network.probabilities)
+    gain = gain_of(learnt, material.observations.scores, probabilities=network.probabilities)
     if not is_plausible(gain):
         return None, f"the scores are {gain:.3g} times those of fp32, which no scale should hide"
-    return refine_gain(draft, name, network.weighted[name][0].output, gain), f"divided by {gain:.4f}"
+    made = refine_gain(draft, name, network.weighted[name][0].output, gain)
+    return _Gain(made, gain), f"divided by {gain:.4f}"
 
 
-def _layout(material: Material, draft: Draft) -> _Outcome:
+def _learnt_scores(material: Material, draft: Draft) -> Floats:
+    """What a draft makes of the calibration images, [images, classes]."""
+    network = material.network
+    model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
+    return scores(model, material.images, threads=material.threads, config_entries=network.session_entries)
+
+
+def _divergences(material: Material, learnt: Floats) -> npt.NDArray[np.float64]:
+    """Of a draft from fp32 on each calibration image, [images]."""
+    probabilities, reference = material.network.probabilities, material.observations.scores
+    return divergences(reference, learnt, probabilities=probabilities, model="int8 model")
+
+
+def _layout(material: Material, draft: Draft) -> _Made:
     made = pad_stem(material.network, draft)
     if made is None:
         return None, "no convolution of three channels reads the image"

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantize.metrics import divergences
 from quantize.nonfinite import Naming
-from quantize.qdq import write_qdq
 from quantize.refine.equalize import Channels, find_channels
-from quantize.refine.judge import Judge, Score, scores
+from quantize.refine.judge import Judge, Score
 from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import Observations, Watched, observe
@@ -259,17 +257,7 @@ class Refiner:
             threads=self._threads,
             cache=self._cache,
         )
-        draft, score, passes = run_passes(material, draft, exponent=variant.exponent)
-        return Outcome(draft, score, passes, self._learnt(draft))
-
-    def _learnt(self, draft: Draft) -> npt.NDArray[np.float64]:
-        """KL divergence of a draft on each calibration image, [images]."""
-        network = self._network
-        model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
-        found = scores(model, self._images, threads=self._threads, config_entries=network.session_entries)
-        return divergences(
-            self._observations.scores, found, probabilities=network.probabilities, model="int8 model"
-        )
+        return run_passes(material, draft, exponent=variant.exponent)
 
     def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
         if not self._options.equalize:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from quantize.refine.judge import Score
 
+Status = Literal["applied", "taken back", "skipped"]
+
 
 @dataclass(frozen=True)
 class PassReport:
@@ -21,7 +23,7 @@ class PassReport:
     """
 
     name: str
-    status: Literal["applied", "taken back", "skipped"]
+    status: Status
     what: str
     before: Score
     after: Score

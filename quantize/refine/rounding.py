@@ -150,7 +150,7 @@ def best_rounding(
         float32 [G, M] scales, and int16 [G, M, K] integers.
     """
     largest = np.abs(weights).max(axis=2)
-    groups, rows, depth = weights.shape
+    groups, rows = weights.shape[:2]
     tries = _scales_of(largest, levels)  # [levels, G, M]
     at_once = max(1, _TRIES_LIMIT_BYTES // (8 * weights.size))
     way = Gptq(hessian)

@@ -87,10 +87,11 @@ def find_multipliers(
     few = chosen[: len(few)]
     ladder = {m: scaled(network, draft, dict.fromkeys(tensors, m)).scales for m in MULTIPLIERS}
 
-    def first(tail: Tail) -> float:
-        return float(_divergences(network, reference[few], tail.scores(draft.scales[tail.tensor])).mean())
+    def first(tail: Tail) -> npt.NDArray[np.float64]:
+        return _divergences(network, reference[few], tail.scores(draft.scales[tail.tensor]))
 
-    shares = each_tail(network.model, tensors, [images[i] for i in few], first, threads=threads)
+    at_first = each_tail(network.model, tensors, [images[i] for i in few], first, threads=threads)
+    shares = {tensor: float(found.mean()) for tensor, found in at_first.items()}
     least = _LEAST_SHARE * sum(shares.values())
     relevant = [tensor for tensor, share in shares.items() if share > least]
 
@@ -101,7 +102,7 @@ def find_multipliers(
             wanted = reference[chosen[of]]
             return _divergences(network, wanted, tail.scores(entry, of)) if len(wanted) else np.empty(0)
 
-        return best_multiplier(draft.scales[tail.tensor], ways, divergences_of, first=len(few))
+        return best_multiplier(draft.scales[tail.tensor], ways, divergences_of, at_first[tail.tensor])
 
     found = each_tail(network.model, relevant, [images[i] for i in chosen], climb, threads=threads)
     return {tensor: multiplier for tensor, multiplier in found.items() if multiplier != 1.0}
@@ -132,8 +133,7 @@ def best_multiplier(
     entry: ActivationScale,
     ways: Mapping[float, ActivationScale],
     divergences_of: Callable[[ActivationScale, slice], npt.NDArray[np.float64]],
-    *,
-    first: int,
+    at_first: npt.NDArray[np.float64],
 ) -> float:
     """Climbs to wider ranges while the mean divergence falls.
 
@@ -141,15 +141,16 @@ def best_multiplier(
         entry: the scale that the rule gave, with multiplier 1.
         ways: multiplier → scale; one that is no other than the one before ends the climb.
         divergences_of: the divergence of each of some images, [images] float64.
-        first: where the first step is surely harmful on so many of the images, no other is tried: the error
-            of such a tensor is one of rounding, not of saturation. (Saturation shows on few images only:
-            where the first step helps, the others are measured on all.)
+        at_first: the divergence with multiplier 1 of each of the first images. Where the first step is
+            surely harmful on them, no other is tried: the error of such a tensor is one of rounding, not of
+            saturation. (Saturation shows on few images only: where the first step helps, the others are
+            measured on all.)
 
     Returns:
         The best multiplier; 1 where what it gains may be chance.
     """
-    begin, rest = slice(first), slice(first, None)
-    least = [divergences_of(entry, begin)]
+    begin, rest = slice(len(at_first)), slice(len(at_first), None)
+    least = [at_first]
     at_one: npt.NDArray[np.float64] | None = None
     best, last = 1.0, entry
     for multiplier in MULTIPLIERS:

@@ -294,7 +294,9 @@ def test_ranking(first: Any, second: Any, third: Any) -> None:
 def test_multipliers(found: list[Any], available: int, wanted: int) -> None:
     entries = [ActivationScale(float(number), 0) for number in range(1, 6)]
     ways = dict(zip(MULTIPLIERS, entries[1:], strict=True))
-    chosen = best_multiplier(entries[0], ways, lambda entry, of: found[int(entry.scale) - 1][of], first=3)
+    chosen = best_multiplier(
+        entries[0], ways, lambda entry, of: found[int(entry.scale) - 1][of], found[0][:3]
+    )
     if chosen != 1.0:
         assert found[int(ways[chosen].scale) - 1].mean() < found[0].mean()
     indices = _spread(available, wanted).tolist()

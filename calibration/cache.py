@@ -28,7 +28,6 @@ from calibration.transforms.base import Transform
 Planes = npt.NDArray[np.uint8]
 
 KIND = "pixels"
-DEFAULT_LIMIT_BYTES = 2_000_000_000
 # Raised when the meaning of an entry changes.
 _FORM_VERSION = 1
 _LIBRARIES = ("pillow", "opencv-python-headless", "opencv-python")

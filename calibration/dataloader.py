@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.ahead import worked_ahead
 from calibration.errors import InputError
 from calibration.imageset import ImageSet
 from calibration.prepared import Prepared
 from calibration.progress import track
+from calibration.scratch import Scratch
 from calibration.store import Store
 from calibration.transforms.pipeline import Pipeline
 
@@ -31,25 +31,14 @@ _PREFETCH_PER_WORKER = 4
 # Looking an image up in the store takes less time than handing it to a thread.
 _CHECKED_TOGETHER = 8
 
+# What the names of the threads begin with.
+_THREADS = "calibration"
+
 T = TypeVar("T")
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 _Sample = tuple[npt.NDArray[Any], int]
 # How many images were looked at; index -> what is wrong with it; index -> its shape, where that may differ.
 _Checked = tuple[int, dict[int, str], dict[int, tuple[int, ...]]]
-
-
-class Scratch:
-    """Memory that is used again and again; for one thread."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.float32)
-
-    def array(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """An array of that shape with anything in it, valid until the next call."""
-        count = math.prod(shape)
-        if self._memory.size < count:
-            self._memory = np.empty(count, np.float32)
-        return self._memory[:count].reshape(shape)
 
 
 class DataLoader:
@@ -151,21 +140,10 @@ class DataLoader:
             samples.close()
 
     def _samples(self) -> Generator[_Sample, None, None]:
-        """Transformed images in order; at most `prefetch_images` are submitted and not yet passed on."""
-        pending: deque[Future[_Sample]] = deque()
-        todo = iter(range(len(self.images)))
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="calibration")
-        try:
-            for index in islice(todo, self._prefetch_images):
-                pending.append(pool.submit(self._load, index))
-            while pending:
-                sample = pending.popleft().result()
-                for index in islice(todo, 1):
-                    pending.append(pool.submit(self._load, index))
-                yield sample
-        finally:
-            # Waits for the images in the making only: at most one per worker, some milliseconds.
-            pool.shutdown(wait=True, cancel_futures=True)
+        """Transformed images in order; at most `prefetch_images` are in work and not yet passed on."""
+        indices = range(len(self.images))
+        ahead = self._prefetch_images
+        return worked_ahead(self._load, indices, workers=self._workers, ahead=ahead, name=_THREADS)
 
     def subset(
         self, indices: Sequence[int], *, batch_size: int | None = None, progress: bool = False
@@ -217,28 +195,19 @@ class DataLoader:
             range(first, min(first + _CHECKED_TOGETHER, len(self.images)))
             for first in range(0, len(self.images), _CHECKED_TOGETHER)
         )
-        pending: deque[Future[_Checked]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="calibration")
-
-        def done() -> Iterator[_Checked]:
-            for piece in pieces:
-                pending.append(pool.submit(self._problems_of, piece))
-                if len(pending) > 2 * self._workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-
+        ahead = 2 * self._workers
+        steps = worked_ahead(self._problems_of, pieces, workers=self._workers, ahead=ahead, name=_THREADS)
         found: dict[int, str] = {}
         first: tuple[int, tuple[int, ...]] | None = None
         try:
-            for _, problems, shapes in self.shown(done(), lambda piece: piece[0], "checking images"):
+            for _, problems, shapes in self.shown(steps, lambda piece: piece[0], "checking images"):
                 found |= problems
                 first = first or next(iter(shapes.items()), None)
                 for index, shape in shapes.items():
                     if first is not None and shape != first[1]:
                         found[index] = self._other_shape(shape, *first)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            steps.close()
         return found
 
     def _problems_of(self, indices: range) -> _Checked:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from calibration.dataloader import Scratch
+from calibration.scratch import Scratch
 from quantize.metrics import Floats
 
 Images = npt.NDArray[np.float32]

@@ -8,37 +8,20 @@ and no output depends on the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from quantize.batches import Batch, Batches, Item, Labels, Remembered, items_of
-from quantize.errors import InputError, PipelineError
-from quantize.metrics import (
-    TOP_K,
-    Counts,
-    Equality,
-    Fidelity,
-    Floats,
-    NonFiniteError,
-    count_ties,
-    label_ranks,
-)
-from quantize.nonfinite import Naming, Source, explained_scores, naming_of
+from quantize.comparison import Compared, Comparison, Outcome, compare
+from quantize.errors import InputError
+from quantize.metrics import Counts, Equality, Fidelity, Floats
+from quantize.nonfinite import Source
 from quantize.parallel import in_order
-from quantize.session import outputs
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Which images of a batch a model is right on, [N] bool each."""
-
-    top1: npt.NDArray[np.bool_]
-    top5: npt.NDArray[np.bool_]
-
 
 # Is shown what every model put out for a batch, and its labels, in order.
 Observer = Callable[[Mapping[str, Floats], Labels], None]
@@ -65,20 +48,6 @@ class Evaluation:
     """Bit for bit against its witness on the first images; None where it has none."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """What one batch adds; the outputs themselves are kept for an observer only."""
-
-    images: int
-    outcomes: Mapping[str, Outcome]
-    counts: Mapping[str, Counts]
-    fidelity: Mapping[str, Fidelity]
-    equality: Mapping[tuple[str, str], Equality]
-    witness: Mapping[str, Equality]
-    shown: tuple[Mapping[str, Floats], Labels] | None
-    """What an observer is shown; None without one."""
-
-
 @dataclass
 class _Tally:
     """Running totals of one model; the only thing kept per image is one bit for each metric."""
@@ -89,7 +58,7 @@ class _Tally:
     top5_bits: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
 
-    def add(self, name: str, step: _Step) -> None:
+    def add(self, name: str, step: Compared) -> None:
         outcome = step.outcomes[name]
         self.counts = self.counts.merge(step.counts[name])
         self.fidelity = self.fidelity.merge(step.fidelity.get(name, Fidelity.empty()))
@@ -100,6 +69,54 @@ class _Tally:
     def hits(self, bits: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bool_]:
         unpacked = [np.unpackbits(b, count=n) for b, n in zip(bits, self.batch_sizes, strict=True)]
         return np.concatenate(unpacked).astype(np.bool_)
+
+
+@dataclass
+class _Totals:
+    """Running totals of a pass: of each model, of each pair, and of each model with its witness."""
+
+    tallies: Mapping[str, _Tally]
+    equalities: dict[tuple[str, str], Equality]
+    witnessed: dict[str, Equality]
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> _Totals:
+        return cls(
+            {name: _Tally() for name in comparison.models},
+            {pair: Equality() for pair in comparison.pairs},
+            {name: Equality() for name in comparison.witnesses},
+        )
+
+    def add(self, step: Compared) -> None:
+        for name, tally in self.tallies.items():
+            tally.add(name, step)
+        for pair, equality in step.equality.items():
+            self.equalities[pair] = self.equalities[pair].merge(equality)
+        for name, equality in step.witness.items():
+            self.witnessed[name] = self.witnessed[name].merge(equality)
+
+    def evaluations(self, reference: str | None) -> dict[str, Evaluation]:
+        if any(not tally.batch_sizes for tally in self.tallies.values()):
+            raise InputError("evaluation images: 0 were given; check the image list and the data path")
+        return {
+            name: Evaluation(
+                counts=tally.counts,
+                fidelity=None if reference in (None, name) else tally.fidelity,
+                top1_hits=tally.hits(tally.top1_bits),
+                top5_hits=tally.hits(tally.top5_bits),
+                equality=self._against(name),
+                witness=self.witnessed.get(name),
+            )
+            for name, tally in self.tallies.items()
+        }
+
+    def _against(self, name: str) -> dict[str, Equality]:
+        """The model's equality with others, by their names."""
+        return {
+            left if right == name else right: found
+            for (left, right), found in self.equalities.items()
+            if name in (left, right)
+        }
 
 
 def evaluate(
@@ -148,158 +165,56 @@ def evaluate(
             that was given, with the operator that makes it and the image.
         EngineError: a model failed, or one that was made here or has no source put out NaN.
     """
-    _check_names(models, reference, [*pairs, *((name, name) for name in witnesses or {})])
-    tallies = {name: _Tally() for name in models}
-    equalities = {pair: Equality() for pair in pairs}
-    witnessed = {name: Equality() for name in witnesses or {}}
-    wanted = _Wanted(
-        models,
-        reference,
-        probabilities,
-        pairs,
-        witnesses or {},
-        witness_images,
-        in_turn,
-        observer is not None,
-        sources or {},
-        made_here,
-        batches,
+    comparison = Comparison(
+        models=models,
+        reference=reference,
+        probabilities=probabilities,
+        pairs=pairs,
+        witnesses=witnesses or {},
+        witness_images=witness_images,
+        in_turn=in_turn,
+        observed=observer is not None,
+        sources=sources or {},
+        made_here=made_here,
+        batches=batches,
     )
-
-    def judge(item: Item) -> _Step:
-        return _judged(wanted, item)
-
-    steps = in_order(judge, items_of(batches), workers=workers)
-    shown = batches.shown(steps, _images_of, description) if isinstance(batches, Batches) else steps
-    try:
-        for step in shown:
-            for name, tally in tallies.items():
-                tally.add(name, step)
-            for pair, equality in step.equality.items():
-                equalities[pair] = equalities[pair].merge(equality)
-            for name, equality in step.witness.items():
-                witnessed[name] = witnessed[name].merge(equality)
+    _check_names(comparison)
+    totals = _Totals.of(comparison)
+    with _compared(comparison, batches, workers, description) as steps:
+        for step in steps:
+            totals.add(step)
             if observer is not None and step.shown is not None:
                 observer(*step.shown)
             if watch is not None and watch(step.outcomes):
                 break
+    return totals.evaluations(reference)
+
+
+@contextlib.contextmanager
+def _compared(
+    comparison: Comparison, batches: Batches | Iterable[Batch], workers: int, description: str | None
+) -> Iterator[Iterator[Compared]]:
+    """What every batch adds, in order, with progress; leaving the block ends the workers."""
+
+    def step(item: Item) -> Compared:
+        return compare(comparison, item)
+
+    steps = in_order(step, items_of(batches), workers=workers)
+    shown: Generator[Compared, None, None] = steps
+    if isinstance(batches, Batches):
+        shown = batches.shown(steps, lambda one: one.images, description)
+    try:
+        yield shown
     finally:
         # By name, so that workers and progress display end now.
         shown.close()
         steps.close()
-    if any(not tally.batch_sizes for tally in tallies.values()):
-        raise InputError("evaluation images: 0 were given; check the image list and the data path")
-    results = {name: _finish(name, tally, reference, equalities) for name, tally in tallies.items()}
-    return {name: replace(result, witness=witnessed.get(name)) for name, result in results.items()}
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What is done with every batch; the arguments of `evaluate`."""
-
-    models: Mapping[str, ort.InferenceSession | Remembered]
-    reference: str | None
-    probabilities: bool
-    pairs: Sequence[tuple[str, str]]
-    witnesses: Mapping[str, ort.InferenceSession]
-    witness_images: int
-    in_turn: bool
-    observed: bool
-    sources: Mapping[str, Source]
-    made_here: Collection[str]
-    batches: object
-
-    def naming(self, item: Item) -> Naming:
-        """What to call the images of a batch."""
-        return naming_of(self.batches, item.first)
-
-
-def _images_of(step: _Step) -> int:
-    return step.images
-
-
-def _judged(wanted: _Wanted, item: Item) -> _Step:
-    """Runs one batch through all models and compares what they say."""
-    logits = {
-        name: outputs(model, item.images(), model=name)
-        if isinstance(model, ort.InferenceSession)
-        else model.logits(item.number, item.images)
-        for name, model in wanted.models.items()
-    }
-    reference, labels = wanted.reference, item.labels()
-    outcomes, counts = {}, {}
-    for name, values in logits.items():
-        try:
-            ranks = label_ranks(values, labels, model=name)
-        except NonFiniteError as error:
-            raise _traced(wanted, item, error) from error
-        outcomes[name] = Outcome(ranks == 0, ranks < TOP_K)
-        counts[name] = Counts.from_hits(outcomes[name].top1, outcomes[name].top5, ties=count_ties(values))
-    fidelity = {
-        name: Fidelity.from_logits(logits[reference], values, probabilities=wanted.probabilities, model=name)
-        for name, values in logits.items()
-        if reference is not None and name != reference
-    }
-    return _Step(
-        images=len(labels),
-        outcomes=outcomes,
-        counts=counts,
-        fidelity=fidelity,
-        equality={
-            (left, right): Equality.from_logits(logits[left], logits[right]) for left, right in wanted.pairs
-        },
-        witness=_witnessed(wanted, item, logits),
-        shown=(logits, labels) if wanted.observed else None,
-    )
-
-
-def _traced(wanted: _Wanted, item: Item, error: NonFiniteError) -> PipelineError:
-    """The error with the operator and the image, where the model's graph is known."""
-    source = wanted.sources.get(error.model)
-    if source is None:
-        return error
-    ours = error.model in wanted.made_here
-    return explained_scores(error, source, item.images(), wanted.naming(item), model=error.model, ours=ours)
-
-
-def _witnessed(wanted: _Wanted, item: Item, logits: Mapping[str, Floats]) -> dict[str, Equality]:
-    """The models' outputs compared with those of their witnesses, on the images that are among the first."""
-    count = wanted.witness_images - item.first
-    if count <= 0:
-        return {}
-    names = list(wanted.witnesses)
-    if wanted.in_turn:
-        names = names[item.number % len(names) :][:1] if names else []
-    return {
-        name: Equality.from_logits(
-            logits[name][:count],
-            outputs(session, item.images()[:count], model=f"{name} with exact kernels"),
-        )
-        for name, session in ((name, wanted.witnesses[name]) for name in names)
-    }
-
-
-def _finish(
-    name: str, tally: _Tally, reference: str | None, equalities: Mapping[tuple[str, str], Equality]
-) -> Evaluation:
-    against = {
-        left if right == name else right: found
-        for (left, right), found in equalities.items()
-        if name in (left, right)
-    }
-    return Evaluation(
-        counts=tally.counts,
-        fidelity=None if reference in (None, name) else tally.fidelity,
-        top1_hits=tally.hits(tally.top1_bits),
-        top5_hits=tally.hits(tally.top5_bits),
-        equality=against,
-    )
-
-
-def _check_names(
-    models: Mapping[str, object], reference: str | None, pairs: Sequence[tuple[str, str]]
-) -> None:
-    asked = {name for pair in pairs for name in pair} | ({reference} if reference is not None else set())
-    unknown = sorted(asked - set(models))
+def _check_names(comparison: Comparison) -> None:
+    named = {name for pair in comparison.pairs for name in pair} | set(comparison.witnesses)
+    asked = named | ({comparison.reference} if comparison.reference is not None else set())
+    unknown = sorted(asked - set(comparison.models))
     if unknown:
-        raise InputError(f"evaluate: no model named {unknown[0]!r}; given are {', '.join(models) or 'none'}")
+        given = ", ".join(comparison.models) or "none"
+        raise InputError(f"evaluate: no model named {unknown[0]!r}; given are {given}")

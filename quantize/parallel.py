@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from calibration.ahead import worked_ahead
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,14 +26,5 @@ def in_order(
         for item in items:
             yield work(item)
         return
-    under_way: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="quantize")
-    try:
-        for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) >= workers * _QUEUED_PER_WORKER:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    ahead = workers * _QUEUED_PER_WORKER - 1  # beside the one whose result is awaited
+    yield from worked_ahead(work, items, workers=workers, ahead=ahead, name="quantize")

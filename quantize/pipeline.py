@@ -7,29 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from quantize.baseline import Baseline
-from quantize.cache import open_store
 from quantize.conclusion import TuningResult, conclude
 from quantize.config import Config, Format, load_config
-from quantize.data import Data, check_data, list_data
 from quantize.destination import Destination, plan_destination, staging
 from quantize.diagnose.options import ReportOptions
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.export import to_qoperator
 from quantize.holding import held
-from quantize.inquiry import Inquiry
-from quantize.model import load_model, save_model
+from quantize.inputs import Inputs, read_inputs
+from quantize.model import save_model
 from quantize.provenance import provenance
 from quantize.report import ImageSetFacts, RunContext
 from quantize.report.environment import package_versions, platform_facts
 from quantize.restart import refine_given
-from quantize.resuming import Digests, open_work
 from quantize.search import search
-from quantize.source import Source, read_source
+from quantize.source import Source
 from quantize.stages import Stages, Verbosity, peak_memory_bytes
-from quantize.verify import verify
-from quantize.work import Work
+from quantize.verify import Verification, verify
 
 
 def tune(
@@ -151,85 +146,58 @@ def _run(
 ) -> TuningResult:
     """The main job in a folder that nobody else writes to; arguments as for `run_tune`."""
     started_at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    store = open_store(config, stages.warn)
-    with stages.stage("read and prepare the model"):
-        source = read_source(input_model, config)
-        if start_from is not None:  # a mistake in it is told before any work
-            load_model(start_from, named="--start_from ", strict=False)
-    with stages.stage("list the images"):
-        data = list_data(config, source.signature, progress=stages.shown, store=store)
-        inquiry = Inquiry(config, source, data, report)
-        for warning in inquiry.warnings:
-            stages.warn(warning)
-    with stages.stage("check the images"):
-        data = check_data(data, config, source.signature)
-        inquiry.uses(data)
-        stages.count_images("check the images", data.soundness.checked)
-        _announce(stages, source, data)
-    baseline = Baseline(input_model.absolute(), data.evaluation, workers=config.thread_count)
-    with stages.stage("fp32 baseline"):
-        stages.count_images("fp32 baseline", baseline.evaluation.counts.images)
-    with stages.stage("hash the images"):
-        digests = Digests.of(data)
-        stages.count_images("hash the images", len(data.calibration.images) + len(data.evaluation.images))
-    work = open_work(config, source, data, digests, store, start_from=start_from)
-    if start_from is None:
-        found = search(
-            config, source, data, stages, known_nats=inquiry.known_nats, baseline=baseline, work=work
-        )
-    else:
-        found = refine_given(config, source, data, stages, start_from, baseline=baseline, work=work)
+    inputs = read_inputs(config, stages, input_model, start_from, report)
+    found = _found(config, inputs, stages, start_from)
     with staging(destination) as folder:
         with stages.stage("write the models"):
-            staged = _write(found, folder, destination, source, config)
-        with stages.stage("verify"):
-            verification = verify(
-                input_model.absolute(),
-                staged,
-                data.evaluation,
-                threads=config.thread_count,
-                probabilities=source.signature.probabilities,
-                target=config.target,
-                profile=profile,
-                observer=inquiry.watcher,
-                baseline=baseline,
-            )
-            stages.count_images("verify", verification.images)
-        diagnosis = inquiry.diagnose(found, stages)
-        context = _context(
-            config,
-            source,
-            data,
-            digests=digests,
-            found=found,
-            work=work,
-            stages=stages,
-            command=command,
-            started_at=started_at,
-        )
+            staged = _write(found, folder, destination, inputs.source, config)
+        verification = _verified(config, inputs, stages, input_model, staged, profile=profile)
+        diagnosis = inputs.inquiry.diagnose(found, stages)
+        context = _context(config, inputs, stages, found=found, command=command, started_at=started_at)
         return conclude(
             verification,
-            inquiry.told(context, diagnosis),
+            inputs.inquiry.told(context, diagnosis),
             destination,
             staged,
             keep_failed=keep_failed,
             verbosity=stages.verbosity,
-            pages=inquiry.pages,
+            pages=inputs.inquiry.pages,
         )
 
 
-def _announce(stages: Stages, source: Source, data: Data) -> None:
-    stages.say(
-        f"{source.path.name}: opset {source.signature.opset}, {len(source.inventory.quantizable)} operators "
-        f"can be int8, {source.inventory.weighted_count()} of them with weights"
-    )
-    judging = "" if data.judging is None else f"{len(data.judging.images)} to choose variants by, "
-    stages.say(
-        f"{len(data.calibration.images)} images to calibrate on, {judging}{len(data.evaluation.images)} "
-        "others to judge"
-    )
-    for warning in (*source.warnings, *data.warnings):
-        stages.say(f"warning: {warning}")
+def _found(config: Config, inputs: Inputs, stages: Stages, start_from: Path | None) -> EngineResult:
+    """The model that is written: what the engine settles on, or what was given and is refined."""
+    source, data, baseline, work = inputs.source, inputs.data, inputs.baseline, inputs.work
+    if start_from is not None:
+        return refine_given(config, source, data, stages, start_from, baseline=baseline, work=work)
+    known_nats = inputs.inquiry.known_nats
+    return search(config, source, data, stages, known_nats=known_nats, baseline=baseline, work=work)
+
+
+def _verified(
+    config: Config,
+    inputs: Inputs,
+    stages: Stages,
+    input_model: Path,
+    staged: Mapping[Format, Path],
+    *,
+    profile: bool,
+) -> Verification:
+    """What the written files measure up to, beside the fp32 model."""
+    with stages.stage("verify"):
+        verification = verify(
+            input_model.absolute(),
+            staged,
+            inputs.data.evaluation,
+            threads=config.thread_count,
+            probabilities=inputs.source.signature.probabilities,
+            target=config.target,
+            profile=profile,
+            observer=inputs.inquiry.watcher,
+            baseline=inputs.baseline,
+        )
+        stages.count_images("verify", verification.images)
+    return verification
 
 
 def _write(
@@ -250,16 +218,15 @@ def _write(
 
 def _context(
     config: Config,
-    source: Source,
-    data: Data,
-    *,
-    digests: Digests,
-    found: EngineResult,
-    work: Work,
+    inputs: Inputs,
     stages: Stages,
+    *,
+    found: EngineResult,
     command: Sequence[str],
     started_at: str,
 ) -> RunContext:
+    """The facts of the run that its report tells beside the measurements."""
+    source, data, digests = inputs.source, inputs.data, inputs.digests
     calibration, evaluation = data.calibration.images, data.evaluation.images
     judging = None if data.judging is None else data.judging.images
     selection = None
@@ -292,7 +259,7 @@ def _context(
         peak_memory_bytes=peak_memory_bytes(),
         started_at=started_at,
         reused_trials=found.reused_trials,
-        reused_pieces=len(work.reused),
-        reused_s=work.saved_s,
+        reused_pieces=len(inputs.work.reused),
+        reused_s=inputs.work.saved_s,
         warnings=(*config.warnings, *source.warnings, *data.warnings, *found.warnings, *stages.problems),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def by_operator_kind(events: Iterable[Mapping[str, Any]], *, warmup_calls: int) 
         if event.get("cat") == "Node" and name.endswith(_KERNEL_SUFFIX):
             durations[name].append(float(event["dur"]))
             kinds[name] = str(event["args"]["op_name"])
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for name, found in durations.items():
         if counted := found[warmup_calls:]:
-            total[kinds[name]] += statistics.median(counted) / _US_PER_MS  # type: ignore[assignment]
-    return {kind: float(value) for kind, value in total.most_common()}
+            total[kinds[name]] += statistics.median(counted) / _US_PER_MS
+    return dict(sorted(total.items(), key=lambda one: one[1], reverse=True))

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from quantize.errors import EngineError
-from quantize.graph import GraphIndex, opset_of, tensor_names, tensors_read, unique_name
+from quantize.graph import GraphIndex, opset_of
+from quantize.node_writer import NodeWriter
 from quantize.operators import Inventory, Operator, clip_bounds
 from quantize.placement import LOOKED_THROUGH, Placement, place
 from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
-from quantize.weights import FloatArray, Parameters, quantize_parameters
+from quantize.weights import Parameters, quantize_parameters
 
 # Since this opset, QuantizeLinear has the attribute output_dtype.
 _OUTPUT_DTYPE_OPSET = 21
@@ -110,14 +109,10 @@ class _Writer:
     chosen: Mapping[str, Operator]
     placement: Placement
     scales: Mapping[str, ActivationScale]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-    names: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.index = GraphIndex(self.model.graph)
-        self.taken = tensor_names(self.model.graph)
-        self.node_names = {node.name for node in self.model.graph.node}
+        self.new = NodeWriter(self.model)
         # Saturation of symmetric int8 lets negative numbers through, so that a Relu or Clip has to stay.
         self.folds = not self.target.signed_activations
         # ONNX Runtime 1.32 moves an int8 DequantizeLinear through such operators and, from opset 21 on, puts
@@ -131,67 +126,28 @@ class _Writer:
         for node in self.model.graph.node:
             if node.name in behind:
                 if not self.folds:
-                    self.nodes.append(self._renamed(node, behind[node.name]))
+                    self.new.nodes.append(self._renamed(node, behind[node.name]))
                     self._pair(behind[node.name])
                 continue
             operator = self.chosen.get(node.name)
-            self.nodes.append(self._float(node) if operator is None else self._integer(node, operator))
+            self.new.nodes.append(self._float(node) if operator is None else self._integer(node, operator))
             # Where an activation stays, the pair follows it instead.
             done = operator is None or self.folds or operator.activation is None
             for output in node.output if operator is None else [operator.output] * done:
                 self._pair(output)
-        return self._assemble()
-
-    def _assemble(self) -> onnx.ModelProto:
-        result = onnx.ModelProto()
-        result.CopyFrom(self.model)
-        graph = result.graph
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in tensors_read(node)} | self.index.outputs
-        graph.initializer.extend(t for t in self.model.graph.initializer if t.name in used)
-        graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in used)
-        return result
-
-    def _name(self, wanted: str, owner: str = "tensor") -> str:
-        """The new tensor name for what `owner` calls `wanted`: always the same, and nobody else's."""
-        key = (owner, wanted)
-        if key not in self.names:
-            self.names[key] = unique_name(wanted, self.taken)
-        return self.names[key]
-
-    def _constant(self, wanted: str, value: np.ndarray[Any, Any], owner: str = "tensor") -> str:
-        name = self._name(wanted, owner)
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            # Integer kernels would make some bytes of it, and nobody would notice.
-            raise EngineError(f"constant {name!r} is NaN or infinite; this is a fault of the pipeline")
-        self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value, order="C"), name))
-        return name
+        return self.new.assembled()
 
     def _raw(self, tensor: str) -> str:
         """The name under which an integer operator's float result is written, before its Q/DQ pair."""
-        return self._name(f"{tensor}_raw") if tensor in self.index.outputs else tensor
+        return self.new.name(f"{tensor}_raw") if tensor in self.index.outputs else tensor
 
     def _scale_names(self, tensor: str) -> list[str]:
         source = self.placement.tied.get(tensor, tensor)
         entry = self.scales[tensor]
         return [
-            self._constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
-            self._constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=entry.dtype)),
+            self.new.constant(f"{source}_scale", np.asarray(entry.scale, dtype=np.float32)),
+            self.new.constant(f"{source}_zero_point", np.asarray(entry.zero_point, dtype=entry.dtype)),
         ]
-
-    def _append(self, op_type: str, inputs: list[str], output: str) -> None:
-        name = unique_name(f"{output}_{op_type}", self.node_names)
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name))
-
-    def _fence(self, tensor: str, wanted: str) -> str:
-        """Copies a float tensor, so that ONNX Runtime cannot make an integer of an operator left in fp32.
-
-        A Max of one operand is a copy that no optimizer removes.
-        """
-        fenced = self._name(wanted, "fence")
-        self._append("Max", [tensor], fenced)
-        return fenced
 
     def _pair(self, tensor: str) -> None:
         """Appends the Q/DQ pair of a quantized tensor, right behind what made it."""
@@ -199,15 +155,15 @@ class _Writer:
             return
         raw = self._raw(tensor) if tensor in self.placement.integer_made else tensor
         if tensor in self.placement.barriers:
-            raw = self._fence(raw, f"{tensor}_float")
-        quantized, scales = self._name(f"{tensor}_quantized"), self._scale_names(tensor)
-        self._append("QuantizeLinear", [raw, *scales], quantized)
-        self._append("DequantizeLinear", [quantized, *scales], self._dequantized(tensor))
+            raw = self.new.fence(raw, f"{tensor}_float")
+        quantized, scales = self.new.name(f"{tensor}_quantized"), self._scale_names(tensor)
+        self.new.append("QuantizeLinear", [raw, *scales], quantized)
+        self.new.append("DequantizeLinear", [quantized, *scales], self._dequantized(tensor))
 
     def _dequantized(self, tensor: str) -> str:
         if tensor in self.index.outputs and tensor in self.placement.integer_made:
             return tensor
-        return self._name(f"{tensor}_dequantized")
+        return self.new.name(f"{tensor}_dequantized")
 
     def _float(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """An operator that stays float, or moves 8-bit data; it reads integers' results through their DQ."""
@@ -219,7 +175,7 @@ class _Writer:
                 copy.input[position] = self._dequantized(name)
         moved = self.stops_movement and not moves and node.op_type in LOOKED_THROUGH
         if node.name in self.placement.products or (moved and node.input[0] in self.placement.integer_made):
-            copy.input[0] = self._fence(copy.input[0], f"{node.name}_float")
+            copy.input[0] = self.new.fence(copy.input[0], f"{node.name}_float")
         if moves:
             copy.output[0] = self._raw(node.output[0])
         return copy
@@ -257,10 +213,12 @@ class _Writer:
         pads = np.zeros(2 * rank, dtype=np.int64)
         pads[rank + 1] = extra
         scales = self._scale_names(tensor)
-        padded, result = (self._name(f"{node.name}_input_{kind}", "padding") for kind in ("padded", "float"))
-        amounts = self._constant(f"{node.name}_input_pads", pads, "padding")
-        self._append("Pad", [self._name(f"{tensor}_quantized"), amounts, scales[1]], padded)
-        self._append("DequantizeLinear", [padded, *scales], result)
+        padded, result = (
+            self.new.name(f"{node.name}_input_{kind}", "padding") for kind in ("padded", "float")
+        )
+        amounts = self.new.constant(f"{node.name}_input_pads", pads, "padding")
+        self.new.append("Pad", [self.new.name(f"{tensor}_quantized"), amounts, scales[1]], padded)
+        self.new.append("DequantizeLinear", [padded, *scales], result)
         return result
 
     def _weights(self, node: onnx.NodeProto, copy: onnx.NodeProto, operator: Operator) -> None:
@@ -277,32 +235,17 @@ class _Writer:
         weights = found.weights
         if extra := self.plan.padding.get(node.name, 0):
             weights = np.pad(weights, [(0, extra if axis == 1 else 0) for axis in range(weights.ndim)])
-        copy.input[1] = self._dequantize(f"{node.name}_weight", weights, found.scale, found.axis)
+        copy.input[1] = self.new.dequantized_constant(f"{node.name}_weight", weights, found.scale, found.axis)
         if found.bias is None:
             return
         if not self.target.integer_bias:
             bias = (found.bias * found.bias_scale.astype(np.float64)).astype(np.float32)
-            name = self._constant(f"{node.name}_bias", bias, "parameter")
+            name = self.new.constant(f"{node.name}_bias", bias, "parameter")
         else:
             bias_axis = None if found.axis is None else 0
-            name = self._dequantize(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
+            name = self.new.dequantized_constant(f"{node.name}_bias", found.bias, found.bias_scale, bias_axis)
         del copy.input[2:]
         copy.input.append(name)
-
-    def _dequantize(
-        self, name: str, integers: np.ndarray[Any, Any], scale: FloatArray, axis: int | None
-    ) -> str:
-        """Adds a constant with its `DequantizeLinear`; returns the name of the dequantized tensor."""
-        inputs = [
-            self._constant(f"{name}_quantized", integers, "parameter"),
-            self._constant(f"{name}_scale", scale, "parameter"),
-            self._constant(f"{name}_zero_point", np.zeros(scale.shape, dtype=integers.dtype), "parameter"),
-        ]
-        output = self._name(f"{name}_dequantized", "parameter")
-        self._append("DequantizeLinear", inputs, output)
-        if axis is not None:
-            self.nodes[-1].attribute.append(helper.make_attribute("axis", axis))
-        return output
 
 
 def _drop_attributes(node: onnx.NodeProto, names: set[str]) -> None:

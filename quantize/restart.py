@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import onnx
 
 from quantize.baseline import Baseline
 from quantize.config import Config
@@ -13,8 +16,8 @@ from quantize.judging import AccuracyJudge
 from quantize.model import load_model
 from quantize.operators import FloatOperator
 from quantize.qdq import write_qdq
-from quantize.refine import Network
-from quantize.refine.given import GIVEN, GivenRanges, read_given
+from quantize.refine import Network, Refiner, RefineReport
+from quantize.refine.given import GIVEN, Given, GivenRanges, read_given
 from quantize.saturation import SATURATION_IMAGES, find_saturation
 from quantize.search import make_refiner, measure_ranges, say_trial
 from quantize.source import Source
@@ -55,26 +58,11 @@ def refine_given(
     warnings = _saturation(path, data)
     for warning in warnings:
         stages.say(f"warning: {warning}")
-    table = GivenRanges(measure_ranges(config, source, data, stages, work), given.scales)
-    refiner = make_refiner(config, source, data, table, stages, first_rule=GIVEN, work=work)
-    if refiner is None:
-        raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
+    setting = _Setting(config, source, data, stages, baseline, work)
+    refiner = setting.refiner(given)
     began_s = work.clock()
-    tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
-    with stages.stage("refine"):
-        draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), config.refine.ranges))
-        model = write_qdq(source.prepared, source.inventory, draft.plan(), config.target)
-    with stages.stage("judge"):
-        # Only the accepted model is judged here, which is never abandoned.
-        judge = AccuracyJudge(
-            data.evaluation,
-            config.criterion,
-            threads=config.thread_count,
-            classes=source.signature.classes,
-            baseline=baseline,
-            work=work,
-        )
-        fp32_accuracy, accuracy = judge(source.prepared), judge(model)
+    model, report = setting.refined(given, refiner)
+    fp32_accuracy, accuracy = setting.accuracies(model)
     left = [o for o in source.inventory.quantizable if o.name not in given.operators]
     trial = Trial(
         number=1,
@@ -102,6 +90,54 @@ def refine_given(
         warnings=warnings,
         reused_trials=(trial.number,) if reused else (),
     )
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What every step needs; the arguments of `refine_given`."""
+
+    config: Config
+    source: Source
+    data: Data
+    stages: Stages
+    baseline: Baseline | None
+    work: Work
+
+    def refiner(self, given: Given) -> Refiner:
+        """What refines; the ranges of the given model are one rule beside those that are measured.
+
+        Raises:
+            InputError: nothing may be refined.
+        """
+        config, source, data, stages = self.config, self.source, self.data, self.stages
+        ranges = GivenRanges(measure_ranges(config, source, data, stages, self.work), given.scales)
+        refiner = make_refiner(config, source, data, ranges, stages, first_rule=GIVEN, work=self.work)
+        if refiner is None:
+            raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
+        return refiner
+
+    def refined(self, given: Given, refiner: Refiner) -> tuple[onnx.ModelProto, RefineReport]:
+        """The QDQ model with the integer operators of the given one, and what refinement did."""
+        source, rule = self.source, self.config.refine.ranges
+        tensors = {t for o in source.inventory.quantizable if o.name in given.operators for t in o.tensors}
+        with self.stages.stage("refine"):
+            draft, report = refiner.refine(given.operators, dict.fromkeys(sorted(tensors), rule))
+            model = write_qdq(source.prepared, source.inventory, draft.plan(), self.config.target)
+        return model, report
+
+    def accuracies(self, model: onnx.ModelProto) -> tuple[float, float]:
+        """The accuracy of the fp32 model and of the refined one, fractions."""
+        with self.stages.stage("judge"):
+            # Only the accepted model is judged here, which is never abandoned.
+            judge = AccuracyJudge(
+                self.data.evaluation,
+                self.config.criterion,
+                threads=self.config.thread_count,
+                classes=self.source.signature.classes,
+                baseline=self.baseline,
+                work=self.work,
+            )
+            return judge(self.source.prepared), judge(model)
 
 
 def _saturation(path: Path, data: Data) -> tuple[str, ...]:

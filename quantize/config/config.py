@@ -143,7 +143,7 @@ class Config(Resolved):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but probably not meant, one sentence each; unused fields are the last."""
-        return (*self.notes, *warnings_about(self.settings, self.document.content, self.unused_fields))
+        return (*self.notes, *warnings_about(self.settings, self.unused_fields))
 
     def to_dict(self) -> dict[str, Any]:
         """Every section with defaults filled in, as plain JSON values. Paths are absolute."""

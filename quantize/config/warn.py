@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from quantize.config.fields import plain
 from quantize.config.schema import Settings
@@ -12,12 +11,11 @@ from quantize.target import TARGETS
 __all__ = ["warnings_about"]
 
 
-def warnings_about(settings: Settings, content: Mapping[str, Any], unused: Sequence[str]) -> tuple[str, ...]:
+def warnings_about(settings: Settings, unused: Sequence[str]) -> tuple[str, ...]:
     """Sentences for the user, each naming the fields it is about.
 
     Args:
         settings: the validated configuration.
-        content: what it was made from.
         unused: dotted names of the fields that have no effect.
     """
     found = [

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.ahead import worked_ahead
 from calibration.decode import load_image
 from quantize.errors import InputError
 from quantize.preprocessing import Preprocessing
@@ -35,20 +34,16 @@ class Pixels:
     problem: str = ""
 
 
-def read_images(paths: Sequence[Path], preprocessing: Preprocessing, *, threads: int) -> Iterator[Pixels]:
+def read_images(
+    paths: Sequence[Path], preprocessing: Preprocessing, *, threads: int
+) -> Generator[Pixels, None, None]:
     """Decodes and transforms files, in their order, never far ahead of the consumer."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Pixels]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(_read, path, preprocessing))
-                if len(waiting) >= threads * _AHEAD_PER_THREAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+
+    def read(path: Path) -> Pixels:
+        return _read(path, preprocessing)
+
+    ahead = threads * _AHEAD_PER_THREAD - 1  # beside the one whose result is awaited
+    return worked_ahead(read, paths, workers=threads, ahead=ahead, name="decode")
 
 
 def in_batches(images: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:

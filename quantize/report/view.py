@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
@@ -86,6 +87,10 @@ def throughput_conditions(report: Json) -> str:
     return f"one thread, batches of {images}{own}"
 
 
+def _accuracy(metric: str, of_model: Json) -> str:
+    return percent(of_model["accuracy"][f"{metric}_fraction"])
+
+
 def outcome_table(report: Json) -> tuple[list[str], list[list[str]]]:
     """Everything that was measured of the models: the head of a table, and its rows."""
     models = report["models"]
@@ -99,7 +104,7 @@ def outcome_table(report: Json) -> tuple[list[str], list[list[str]]]:
         rows.append([label, of_fp32, *(show(one) for one in models["int8"].values())])
 
     for metric, label in (("top1", "top-1"), ("top5", "top-5")):
-        file_row(label, lambda one, key=f"{metric}_fraction": percent(one["accuracy"][key]))  # type: ignore[misc]
+        file_row(label, partial(_accuracy, metric))
         _decline_rows(report, metric, label, int8_row)
     int8_row("agreement with fp32", _NONE, lambda one: percent(one["agreement_fraction"]))
     int8_row("KL(fp32, int8), nats", _NONE, lambda one: number(one["kl_nats"], 4))

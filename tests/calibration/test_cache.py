@@ -14,10 +14,11 @@ from PIL import Image
 
 from calibration import prepared
 from calibration.cache import default_folder, image_key
-from calibration.dataloader import DataLoader, Scratch
+from calibration.dataloader import DataLoader
 from calibration.decode import decoded, load_image
 from calibration.errors import InputError
 from calibration.images import ImageSet
+from calibration.scratch import Scratch
 from calibration.store import Store
 from calibration.transforms import build_pipeline
 

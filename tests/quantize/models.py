@@ -122,3 +122,14 @@ def make_case(model: onnx.ModelProto, target: Target = PORTABLE) -> Case:
 @cache
 def zoo_case(name: str, opset: int = 13, target: Target = PORTABLE) -> Case:
     return make_case(ZOO[name](opset), target)
+
+
+def shifted(model: onnx.ModelProto, amount: float, *, score: int = 0) -> onnx.ModelProto:
+    """The same classifier of `make_classifier` with one score moved."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    bias = next(tensor for tensor in changed.graph.initializer if tensor.name == "b3")
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[score] += amount
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, "b3"))
+    return changed

@@ -59,7 +59,7 @@ def test_threads_limit_the_decoding(many: Path, few: Path, monkeypatch: pytest.M
             raise KeyboardInterrupt
 
     data = load(configured(folders(many), folders(few), threads=3))
-    monkeypatch.setattr("calibration.dataloader.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("calibration.ahead.ThreadPoolExecutor", Pool)
     for loader in (data.calibration, data.evaluation):
         with pytest.raises(KeyboardInterrupt):
             list(loader)

@@ -18,6 +18,7 @@ from quantize.errors import EngineError, InputError
 from quantize.judging import AccuracyJudge, CalibrationDivergence
 from quantize.metrics import Fidelity
 from quantize.session import make_session, outputs
+from tests.quantize.models import shifted
 
 PIPELINE = build_pipeline({"Rescale": None, "Transpose": {"perm": [2, 0, 1]}})
 COUNT = 40
@@ -63,17 +64,6 @@ def test_accuracy_counts_the_metric_of_the_criterion(folder: Path, model: onnx.M
 def test_accuracy_refuses_labels_the_model_does_not_have(folder: Path, model: onnx.ModelProto) -> None:
     with pytest.raises(InputError, match="999"):
         AccuracyJudge(loader_of(folder, [999] * 3), Criterion(), threads=1)(model)
-
-
-def shifted(model: onnx.ModelProto, amount: float) -> onnx.ModelProto:
-    """The same classifier with one score moved."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    bias = next(tensor for tensor in changed.graph.initializer if tensor.name == "b3")
-    values = onnx.numpy_helper.to_array(bias).copy()
-    values[0] += amount
-    bias.CopyFrom(onnx.numpy_helper.from_array(values, "b3"))
-    return changed
 
 
 def test_divergence_is_that_of_the_first_calibration_images(folder: Path, model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ from quantize.baseline import Baseline
 from quantize.criterion import Criterion
 from quantize.judging import Abandonment, AccuracyJudge
 from quantize.session import make_session, outputs
+from tests.quantize.models import shifted
 
 PIPELINE = build_pipeline({"Rescale": None, "Transpose": {"perm": [2, 0, 1]}})
 COUNT = 240
@@ -37,16 +38,6 @@ def loader(tmp_path_factory: pytest.TempPathFactory, make_classifier: Any) -> Da
     labels = outputs(make_session(make_classifier(), threads=1), pixels).argmax(1)
     labels[::6] = (labels[::6] + 1) % 7
     return DataLoader(ImageSet(folder, names, tuple(labels.tolist()), "test"), PIPELINE, batch_size=5)
-
-
-def with_moved_score(model: onnx.ModelProto, amount: float) -> onnx.ModelProto:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    bias = next(tensor for tensor in changed.graph.initializer if tensor.name == "b3")
-    values = onnx.numpy_helper.to_array(bias).copy()
-    values[3] += amount
-    bias.CopyFrom(onnx.numpy_helper.from_array(values, "b3"))
-    return changed
 
 
 def judge_of(loader: DataLoader, model: onnx.ModelProto, folder: Path, workers: int = 2) -> AccuracyJudge:
@@ -76,7 +67,7 @@ def test_a_bad_trial_is_abandoned_and_misses(
         judge = judge_of(loader, model, tmp_path, workers)
         fp32 = judge(model)
         assert fp32 == pytest.approx(200 / 240)
-        bad = judge(with_moved_score(model, 100.0))
+        bad = judge(shifted(model, 100.0, score=3))
         assert list(judge.abandoned) == [1]
         assert judge.abandoned[1] < COUNT / 2
         assert not CRITERION.met(fp32, bad)
@@ -91,7 +82,7 @@ def test_a_good_trial_is_judged_on_every_image(
     model = make_classifier()
     judge = judge_of(loader, model, tmp_path)
     fp32 = judge(model)
-    nearly = with_moved_score(model, 1e-4)
+    nearly = shifted(model, 1e-4, score=3)
     assert CRITERION.met(fp32, judge(nearly))
     assert judge.abandoned == {}
     plain = AccuracyJudge(loader, CRITERION, threads=1)
@@ -102,5 +93,5 @@ def test_small_sets_are_always_judged_whole(loader: DataLoader, make_classifier:
     model = make_classifier()
     judge = judge_of(loader, model, tmp_path)
     judge(model)
-    judge(with_moved_score(model, 100.0))
+    judge(shifted(model, 100.0, score=3))
     assert judge.abandoned == {}

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from decimal import Context, Decimal
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_logarithms(x: float) -> None:
         (log, math.inf, math.inf),
     ],
 )
-def test_ends(function, x: float, wanted: float) -> None:  # type: ignore[no-untyped-def]
+def test_ends(function: Callable[[float], float], x: float, wanted: float) -> None:
     assert float(function(x)) == wanted
 
 

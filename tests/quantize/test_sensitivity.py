@@ -12,15 +12,13 @@ import pytest
 
 import quantize
 from quantize.cli import main
-from quantize.config import SHIPPED_FOLDER, Config, load_config
+from quantize.config import Config
 from quantize.demo_data import write_digits_dataset
 from quantize.diagnose import ablation
 from quantize.errors import EngineError, InputError
 from quantize.ranges import EXTREME_RULES
-from quantize.sensitivity import run_sensitivity
+from tests.quantize.sensitivity_runs import MODEL, SAMPLES, config_of, content, run
 
-MODEL = Path(__file__).resolve().parents[1] / "fixtures" / "networks" / "digits-squeezenet.onnx"
-SAMPLES = 24
 RULES = len(EXTREME_RULES)
 
 
@@ -31,27 +29,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(digits: Path) -> Config:
-    root = "dataloader.dataset.ImageFolder.root"
-    return load_config(SHIPPED_FOLDER / "demo_digits.yaml").with_overrides(
-        {
-            f"quantization.calibration.{root}": digits / "calibration",
-            f"evaluation.accuracy.{root}": digits / "evaluation",
-            "quantization.calibration.sampling_size": 40,
-            # What is measured of refined models is tested in test_sensitivity_refined.py.
-            "refine.effort": "none",
-        }
-    )
-
-
-def run(config: Config, output: Path, **options: Any) -> int:
-    return run_sensitivity(
-        config, input_model=MODEL, output=output, samples=SAMPLES, verbosity="quiet", **options
-    )
-
-
-def content(path: Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return made
+    # What is measured of refined models is tested in test_sensitivity_refined.py.
+    return config_of(digits, effort="none")
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,14 @@ import pytest
 
 import quantize
 from quantize.cli import main
-from quantize.config import SHIPPED_FOLDER, Config, load_config
+from quantize.config import Config
 from quantize.demo_data import write_digits_dataset
 from quantize.diagnose import ablation
 from quantize.errors import InputError
 from quantize.judging import AccuracyJudge
 from quantize.refine import Refiner
 from quantize.sensitivity import run_sensitivity
-
-MODEL = Path(__file__).resolve().parents[1] / "fixtures" / "networks" / "digits-squeezenet.onnx"
-SAMPLES = 24
+from tests.quantize.sensitivity_runs import MODEL, SAMPLES, config_of, content, run
 
 
 @pytest.fixture(scope="module")
@@ -30,26 +28,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(digits: Path) -> Config:
-    root = "dataloader.dataset.ImageFolder.root"
-    return load_config(SHIPPED_FOLDER / "demo_digits.yaml").with_overrides(
-        {
-            f"quantization.calibration.{root}": digits / "calibration",
-            f"evaluation.accuracy.{root}": digits / "evaluation",
-            "quantization.calibration.sampling_size": 40,
-            "refine.effort": "fast",
-        }
-    )
-
-
-def run(config: Config, output: Path, **options: Any) -> int:
-    return run_sensitivity(
-        config, input_model=MODEL, output=output, samples=SAMPLES, verbosity="quiet", **options
-    )
-
-
-def content(path: Path) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return made
+    return config_of(digits, effort="fast")
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,14 @@ CLASSIFYING = (
 )
 
 
+REFUSED = "every command refuses it in one line that names what is wrong and where"
+
+
+def row(done: str, does: str = REFUSED, *, times: int = len(COMMANDS)) -> pytest.MarkDecorator:
+    """A row of docs/robustness.md of what is tried with every command, if `times` does not say otherwise."""
+    return pytest.mark.robustness("Models", done, does, times=times)
+
+
 def error_of(
     name: str, model: Path, bench: Bench, capsys: pytest.CaptureFixture[str], *, codes: tuple[int, ...] = (2,)
 ) -> str:

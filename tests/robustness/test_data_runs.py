@@ -190,7 +190,7 @@ def test_every_command_that_judges(
 
 # What each command does first with the images.
 WORK = {
-    "tune": "quantize.pipeline.Baseline",
+    "tune": "quantize.inputs.Baseline",
     "evaluate": "quantize.measure.evaluate",
     "benchmark": "quantize.measure.evaluate",
     "sensitivity": "quantize.sensitivity.Probe",

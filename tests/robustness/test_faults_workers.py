@@ -30,7 +30,7 @@ _MEMORY = "out of memory; lower --threads or --batch_size, or free some memory"
     ("module", "function"),
     [
         ("calibration.prepared", "decoded"),
-        ("quantize.evaluate", "label_ranks"),
+        ("quantize.comparison", "label_ranks"),
         ("quantize.ranges.collect", "run_session"),
         ("quantize.refine.weights", "gptq"),
         ("quantize.refine.walk", "channel_means"),

@@ -22,17 +22,12 @@ from tests.robustness.model_commands import (
     materials,
     pixels,
     refused,
+    row,
     small_classifier,
     tuned,
 )
 
 __all__ = ["bench", "materials"]  # fixtures
-
-REFUSED = "every command refuses it in one line that names what is wrong and where"
-
-
-def row(done: str, does: str = REFUSED, *, times: int = len(COMMANDS)) -> pytest.MarkDecorator:
-    return pytest.mark.robustness("Models", done, does, times=times)
 
 
 def with_value(name: str, position: int, value: float, kind: Any = np.float32) -> onnx.ModelProto:

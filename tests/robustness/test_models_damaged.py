@@ -18,12 +18,12 @@ from quantize.refine.given import read_given
 from quantize.session import make_session
 from tests.quantize.models import zoo_case
 from tests.robustness.model_commands import (
-    COMMANDS,
     Bench,
     bench,
     error_of,
     materials,
     refused,
+    row,
     small_classifier,
 )
 
@@ -31,11 +31,6 @@ __all__ = ["bench", "materials"]  # fixtures
 
 FLIPS = 600
 CUTS = 120
-REFUSED = "every command refuses it in one line that names what is wrong and where"
-
-
-def row(done: str, does: str = REFUSED, *, times: int = len(COMMANDS)) -> pytest.MarkDecorator:
-    return pytest.mark.robustness("Models", done, does, times=times)
 
 
 def varint(value: int) -> bytes:

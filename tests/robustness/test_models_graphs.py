@@ -20,16 +20,11 @@ from tests.robustness.model_commands import (
     bench,
     materials,
     refused,
+    row,
     small_classifier,
 )
 
 __all__ = ["bench", "materials"]  # fixtures
-
-REFUSED = "every command refuses it in one line that names what is wrong and where"
-
-
-def row(done: str, does: str = REFUSED, *, times: int = len(COMMANDS)) -> pytest.MarkDecorator:
-    return pytest.mark.robustness("Models", done, does, times=times)
 
 
 def ours(change: Callable[[onnx.GraphProto], object]) -> onnx.ModelProto:

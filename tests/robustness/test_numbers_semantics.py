@@ -12,7 +12,6 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -30,8 +29,6 @@ from tests.robustness.covering import EXAMPLES, arrays, covers, within
 from tests.robustness.integer_kernels import qlinear_conv, qlinear_matmul
 
 SCALE = st.floats(float(np.float32(1e-6)), float(np.float32(1e4)), width=32)
-BYTES = hnp.arrays(np.uint8, (1, 4, 5, 5), elements=st.integers(0, 255))
-
 
 # The reference has the quantized operators from opset 19 on; for 8 bits they have not changed since 13.
 OPSET = 21

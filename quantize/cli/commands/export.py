@@ -18,7 +18,6 @@ __all__ = ["COMMAND"]
 
 _NAME = "export"
 _SUMMARY = "make an .ort file, a uint8-input variant, or a server's model repository"
-_TARGETS = ("ort", "uint8", "triton")
 
 _DESCRIPTION = """Makes a finished model ready for another target. What ort and uint8 make is run and compared
 with the model that it was made from before it gets its name.

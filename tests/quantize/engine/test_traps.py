@@ -16,8 +16,8 @@ from quantize import engine
 from quantize.engine.compatibility import contained
 from quantize.errors import EngineError, InputError
 from quantize.export import to_qoperator
-from quantize.qdq import ActivationScale
 from quantize.ranges import Extremes, RangeTable, activation_scale, collect
+from quantize.scales import ActivationScale
 from quantize.session import make_session
 from quantize.weights import quantize_weights
 

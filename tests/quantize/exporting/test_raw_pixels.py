@@ -41,7 +41,7 @@ ORDERS: dict[str, dict[str, Any]] = {
 }
 
 
-def every_value() -> np.ndarray:  # type: ignore[type-arg]  # of any type
+def every_value() -> np.ndarray[Any, Any]:
     """[16, 16, 3], each channel with all 256 values, each in another order."""
     channels = [np.random.default_rng(seed).permutation(256) for seed in range(3)]
     return np.stack(channels, axis=1).reshape(16, 16, 3).astype(np.uint8)

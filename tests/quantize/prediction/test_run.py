@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ def predicted(
     return list(predictor.predict(paths, progress=False))
 
 
-def reference(model: Path, paths: Sequence[Path]) -> np.ndarray:  # type: ignore[type-arg]  # of any type
+def reference(model: Path, paths: Sequence[Path]) -> np.ndarray[Any, Any]:
     """Softmax of the scores of each image, computed the long way."""
     crops = [np.asarray(Image.open(path))[1:9, 0:8] for path in paths]
     images = np.stack([((crop / 255 - 0.5) / 0.25).transpose(2, 0, 1) for crop in crops]).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_a_factor_is_found_whatever_is_added_per_image(size: float) -> None:
 
 
 def test_probabilities_are_scores_again_as_logarithms() -> None:
-    def softmax(x):  # type: ignore[no-untyped-def]
+    def softmax(x: Any) -> Any:
         e = np.exp(x - x.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,10 @@ from quantize.refine.rounding import (
     within_pairs,
 )
 
+Array = np.ndarray[Any, Any]
 
-def hessian(groups: int, depth: int, *, seed: int = 0, samples: int = 400) -> np.ndarray:  # type: ignore[type-arg]
+
+def hessian(groups: int, depth: int, *, seed: int = 0, samples: int = 400) -> Any:
     """Of strongly correlated inputs, as neighbouring channels of a network are."""
     random = np.random.default_rng(seed)
     mix = random.normal(size=(groups, depth, depth)) / np.sqrt(depth) + np.eye(depth)
@@ -29,12 +32,12 @@ def hessian(groups: int, depth: int, *, seed: int = 0, samples: int = 400) -> np
     return (vectors.transpose(0, 2, 1) @ vectors / samples).astype(np.float32)
 
 
-def loss(weights, integers, scales, h):  # type: ignore[no-untyped-def]
+def loss(weights: Array, integers: Array, scales: Array, h: Array) -> Any:
     error = weights - integers * scales[:, :, None]
     return np.einsum("gmk,gkl,gml->gm", error, h, error)
 
 
-def are_paired(integers: np.ndarray) -> bool:  # type: ignore[type-arg]
+def are_paired(integers: Array) -> bool:
     even = integers.shape[2] // 2 * 2
     a, b = integers[:, :, 0:even:2].astype(int), integers[:, :, 1:even:2].astype(int)
     high = np.maximum(a, 0) + np.maximum(b, 0)

@@ -61,7 +61,7 @@ def diagnosis(names: list[str]) -> Diagnosis:
     shown = tuple(
         ChangedImage(
             place,
-            kinds[place % 3],  # type: ignore[arg-type]
+            kinds[place % 3],  # type: ignore[arg-type]  # it takes literals
             place % 5,
             0.5,
             tuple(Guess(k, 0.5 / 2**k) for k in range(5)),

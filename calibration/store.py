@@ -73,6 +73,8 @@ class Store:
         self._numbers = itertools.count()
         self._checked: set[int] = set()
         self._used_bytes: int | None = None
+        # Promised to threads that have not finished writing, so that no look at the disk finds it for sure.
+        self._pending_bytes = 0
         self._unscanned_bytes = 0
         self._writable = True
         self._warned_full = False
@@ -127,6 +129,13 @@ class Store:
         size_bytes = HEADER_BYTES + value.nbytes
         if not self._has_room(size_bytes, int(self.limit_bytes * limit_fraction)):
             return
+        try:
+            self._write(kind, key, value)
+        finally:
+            with self._lock:
+                self._pending_bytes -= size_bytes
+
+    def _write(self, kind: str, key: str, value: Array) -> None:
         path = self._path(kind, key)
         inside = Path(path).parent
         temporary = inside / f"{_TEMPORARY_PREFIX}{os.getpid()}-{next(self._numbers)}"
@@ -196,13 +205,15 @@ class Store:
         """Whether another entry fits, after the least recently used ones of earlier runs have gone."""
         with self._lock:
             if self._used_bytes is None or self._unscanned_bytes > _BYTES_BETWEEN_SCANS:
-                self._used_bytes = sum(entry.size_bytes for entry in self._entries())
+                self._used_bytes = self._pending_bytes + sum(entry.size_bytes for entry in self._entries())
                 self._unscanned_bytes = 0
             if self._used_bytes + size_bytes > limit_bytes and not self._warned_full:
-                self._used_bytes = self._evicted_to(int(self.limit_bytes * _KEPT_FRACTION) - size_bytes)
+                goal_bytes = int(self.limit_bytes * _KEPT_FRACTION) - size_bytes - self._pending_bytes
+                self._used_bytes = self._pending_bytes + self._evicted_to(goal_bytes)
             fits = self._used_bytes + size_bytes <= limit_bytes
             if fits:
                 self._used_bytes += size_bytes
+                self._pending_bytes += size_bytes
                 self._unscanned_bytes += size_bytes
                 return True
             first, self._warned_full = not self._warned_full, True

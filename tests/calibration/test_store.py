@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,35 @@ def test_entries_of_this_run_stay_and_what_does_not_fit_is_a_warning(tmp_path: P
     there = [number for number in range(9) if store.get("pixels", key(number)) is not None]
     assert there == [0, 1, 2, 3]
     assert len(warnings) == 1 and "--cache_size" in warnings[0]
+
+
+def test_what_other_threads_are_about_to_write_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All stop just before their first byte; then one has to look at the disk, where nothing is yet."""
+    store, warnings = make(tmp_path, 4 * entry_bytes())
+    others = threading.Barrier(5)  # four that have been promised their place, and this test
+    write = module.write_all
+
+    def held(descriptor: int, content: Any) -> None:
+        if threading.current_thread() is not threading.main_thread() and len(content) == 128:
+            others.wait(timeout=60)
+        write(descriptor, content)
+
+    monkeypatch.setattr(module, "write_all", held)
+    value = np.zeros(1000, np.uint8)
+    threads = [threading.Thread(target=store.put, args=("pixels", key(n), value)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    while others.n_waiting < 4:
+        time.sleep(0.01)
+    store.put("pixels", key(4), value)
+    others.wait(timeout=60)
+    for thread in threads:
+        thread.join()
+    assert store.usage().counts == {"pixels": 4}
+    assert store.get("pixels", key(4)) is None
+    assert len(warnings) == 1
 
 
 def test_a_share_of_the_limit_is_left_to_other_kinds(tmp_path: Path) -> None:

@@ -103,6 +103,22 @@ def test_the_function_stays_the_same(activation: str, readers: str) -> None:
     np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
 
 
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_a_channel_that_was_small_keeps_a_quarter_of_the_range(exponent: float) -> None:
+    """Other images have channels 400 times as large as those seen; more than 2 bits are not worth it."""
+    case = unbalanced(readers="dense" if exponent else "depthwise")
+    network, draft = network_of(case), drafted(case)
+    channels = find_channels(network, draft.operators)[:1]
+    tensor = channels[0].tensor
+    watched = Watched([], [tensor])
+    batches = [(case.images, None)]
+    seen = observe(case.prepared, watched, batches, images=len(case.images), threads=1, seed=0)
+    factors = equalize(draft, channels, seen, exponent=exponent).factors[tensor]
+    high = draft.scales[tensor].bounds[1]
+    assert np.all(high / factors >= high / 4)
+    assert factors.max() == 4.0  # and those it gets
+
+
 def test_it_pays_where_channels_differ(make_refiner: MakeRefiner) -> None:
     case = unbalanced()
     refiner = make_refiner(case, effort="fast", weights=False, biases=False, gain=False)

@@ -145,7 +145,7 @@ def _inner_graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose large initializers are inputs of the same shape, so that it is quick to pass around.
 
-    Nothing in it says what shapes its operators make, but for the rank of its outputs, which have to have one.
+    Nothing in it says what shapes its operators make, but for the rank of outputs, which have to have one.
     """
     made = onnx.ModelProto(ir_version=model.ir_version)
     made.opset_import.extend(model.opset_import)

@@ -125,7 +125,7 @@ def _check_functions(model: onnx.ModelProto) -> None:
     def written_out(
         message: onnx.GraphProto | onnx.FunctionProto, callers: tuple[_FunctionKey, ...]
     ) -> tuple[int, int]:
-        """Operators and bytes of a graph once its calls are replaced by what they call, constants included."""
+        """Operators and bytes of a graph once its calls are replaced by what they call."""
         count, size_bytes = 0, sum(node.ByteSize() for node in message.node)
         for node in nodes(message):
             key = (node.domain, node.op_type)

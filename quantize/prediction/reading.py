@@ -35,13 +35,29 @@ class Pixels:
     problem: str = ""
 
 
-def read_images(paths: Sequence[Path], preprocessing: Preprocessing, *, threads: int) -> Iterator[Pixels]:
-    """Decodes and transforms files, in their order, never far ahead of the consumer."""
+def read_images(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    wanted: tuple[int | None, ...] = (),
+    *,
+    threads: int,
+) -> Iterator[Pixels]:
+    """Decodes and transforms files, in their order, never far ahead of the consumer.
+
+    Args:
+        paths: the files.
+        preprocessing: the transforms.
+        wanted: extents of one image as the model takes it, None for any; checked where the transforms leave
+            them to the image.
+        threads: that decode.
+    """
+    if preprocessing.pipeline.output_shape() is not None:
+        wanted = ()  # then it is the transforms that do not fit, and no image
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[Pixels]] = deque()
         try:
             for path in paths:
-                waiting.append(pool.submit(_read, path, preprocessing))
+                waiting.append(pool.submit(_read, path, preprocessing, wanted))
                 if len(waiting) >= threads * _AHEAD_PER_THREAD:
                     yield waiting.popleft().result()
             while waiting:
@@ -72,11 +88,20 @@ def stacked(batch: Sequence[Pixels]) -> npt.NDArray[np.float32] | None:
     return np.stack(arrays) if arrays else None
 
 
-def _read(path: Path, preprocessing: Preprocessing) -> Pixels:
+def _read(path: Path, preprocessing: Preprocessing, wanted: tuple[int | None, ...]) -> Pixels:
     try:
         image = load_image(path, exif_orientation=preprocessing.exif_orientation)
         array: npt.NDArray[Any] = preprocessing.pipeline(image, 0)[0]
     except InputError as error:
         text = str(error).removeprefix(f"{path}: ")
         return Pixels(path, None, text)
+    pairs = list(zip(array.shape, wanted, strict=False))
+    if wanted and (array.ndim != len(wanted) or any(want not in (None, have) for have, want in pairs)):
+        made, takes = (
+            "x".join("?" if size is None else str(size) for size in shape) for shape in (array.shape, wanted)
+        )
+        problem = (
+            f"comes out of the transforms as {made}, but the model takes {takes}: add Resize or CenterCrop"
+        )
+        return Pixels(path, None, problem)
     return Pixels(path, array.astype(np.float32, copy=False))

@@ -161,6 +161,12 @@ def _run(arguments: list[str]) -> int:
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the folder that you are in is gone; change into another one") from None
+    # Charts are files; notebooks leave a backend of theirs here, which matplotlib may not find.
+    os.environ["MPLBACKEND"] = "agg"
     if parsed.command in ADDED:
         return ADDED[parsed.command].run(parsed)
     if parsed.command == TUNE:

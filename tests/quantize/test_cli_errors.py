@@ -184,3 +184,32 @@ def test_folders_that_are_closed(
 def test_names_longer_than_any_file_may_have(capsys: pytest.CaptureFixture[str]) -> None:
     # 200 characters, 400 bytes.
     assert "a name of 400 bytes" in failed(capsys, "inspect", "ä" * 200)
+
+
+def test_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    tiny = write_tiny(tmp_path / "tiny")
+    words = [f"--input_model={tiny}/net.onnx", f"--config={tiny}/c.yaml", f"--output_model={tmp_path}/out"]
+    assert "the folder that you are in is gone" in failed(capsys, "tune", *words)
+
+
+def test_a_backend_of_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = write_tiny(tmp_path / "tiny")
+    words = [f"--input_model={tiny}/net.onnx", f"--config={tiny}/c.yaml", f"--output_model={tmp_path}/out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "quantize", "tune", *words, "--no_cache", "--refine=none", "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": "module://no_such_notebook"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -79,8 +79,8 @@ def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Fo
     failed = destination.failed()
     for path in (*destination.files, *failed.files):
         _check_free(path, input_model, output_model)
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not nearest.is_dir():
+    nearest = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
+    if not os.path.isdir(nearest):
         raise InputError(f"--output_model {output_model}: {nearest} is a file; name another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"--output_model {output_model}: {nearest} is read-only; choose a writable folder")
@@ -89,12 +89,13 @@ def plan_destination(output_model: Path, input_model: Path, formats: Sequence[Fo
 
 def _check_free(path: Path, input_model: Path, output_model: Path) -> None:
     """Refuses to replace a folder or the input model, also under another of its names."""
-    same = path.exists() and input_model.exists() and path.samefile(input_model)
+    # Not Path.exists, which raises where a folder on the way is closed.
+    same = os.path.exists(path) and os.path.exists(input_model) and path.samefile(input_model)
     if same or path == input_model.absolute():
         raise InputError(
             f"--output_model {output_model}: would overwrite the input model; name another place"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"--output_model {output_model}: {path} is a folder; name another file")
 
 

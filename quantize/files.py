@@ -26,7 +26,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         InputError: the folder cannot be written, or `path` is a folder.
         PipelineError: the disk refused the data, for example because it is full.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # not Path.is_dir, which raises where a folder on the way is closed
         raise InputError(f"cannot write {path}: it is a folder; name a file inside it")
     try:
         descriptor, temporary = claimed_file(path.parent, STAGED_PREFIX, ".tmp")

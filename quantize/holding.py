@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from quantize.config import Config
@@ -26,7 +27,8 @@ def held(destination: Destination, config: Config) -> Iterator[None]:
         stack.enter_context(locked(destination.folder, "--output_model"))
         sweep_staged(destination.folder, recover=undo)
         workspace = config.tuning.workspace.path
-        if workspace is not None and workspace.resolve() != destination.folder.resolve():
+        # Not Path.resolve, which raises where links lead in a circle; `locked` says so of the folder.
+        if workspace is not None and os.path.realpath(workspace) != os.path.realpath(destination.folder):
             stack.enter_context(locked(workspace.absolute(), "--workspace"))
             sweep_staged(workspace)
         yield

@@ -40,7 +40,7 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
     Raises:
         InputError: another run holds it, or it cannot be written.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     make_folder(folder)
     path = folder / LOCK
     descriptor: int | None = None

@@ -22,6 +22,8 @@ Layout = Literal["NCHW", "NHWC"]
 # Operators between the classifier's scores and the graph's output that do not change their order or meaning.
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"})
 
+# Element types that scores may have.
+_SCORES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 # Grey, colour, colour with transparency.
 _CHANNELS = (1, 3, 4)
@@ -75,7 +77,9 @@ def load_model(path: Path, *, named: str = "--input_model ", strict: bool = True
         try:
             onnx.checker.check_model(model)
         except Exception as error:  # the checker's failures have no common root
-            raise InputError(f"{named}{path}: is not a valid ONNX model ({_first_line(error)})") from error
+            raise InputError(
+                f"{named}{path}: is not a valid ONNX model ({_first_line(error)}); export it again"
+            ) from error
     try:
         check_values(model)
     except ValuesError as error:
@@ -108,7 +112,8 @@ def read_signature(
         named: as for `load_model`.
 
     Raises:
-        InputError: not exactly one float32 image input of rank 4, or not exactly one output.
+        InputError: not exactly one float32 image input of rank 4, or not exactly one output; or the output
+            is declared as something else than a row of float scores for each image.
     """
     index = GraphIndex(model.graph)
     inputs = [value for value in model.graph.input if value.name not in index.initializers]
@@ -129,6 +134,7 @@ def read_signature(
         names = ", ".join(repr(value.name) for value in model.graph.output)
         raise InputError(f"{named}{path}: needs exactly one output, found {names}; cut the others off")
     output = model.graph.output[0]
+    _require_scores(output, f"{named}{path}")
     return Signature(
         input_name=inputs[0].name,
         input_shape=shape,
@@ -186,6 +192,24 @@ def _require_images(value: onnx.ValueInfoProto, where: str) -> None:
         raise InputError(
             f"{where}: input {name!r} has the shape {_spelled(shape)}, {count} numbers in one call; "
             f"{INPUT_LIMIT_COUNT} are the most"
+        )
+
+
+def _require_scores(value: onnx.ValueInfoProto, where: str) -> None:
+    """A row of float scores for each image, as far as the model says what it gives."""
+    tensor = value.type.tensor_type
+    of_tensors = value.type.WhichOneof("value") in (None, "tensor_type")
+    if not of_tensors or tensor.elem_type not in (onnx.TensorProto.UNDEFINED, *_SCORES):
+        what = element_type(tensor.elem_type) if of_tensors else "no tensor"
+        raise InputError(
+            f"{where}: output {value.name!r} is {what}; float scores are needed, cut off what follows them"
+        )
+    shape = _shape(value)
+    several = sum(extent not in (None, 1) for extent in shape[1:]) > 1
+    if tensor.HasField("shape") and (len(shape) < 2 or several):
+        raise InputError(
+            f"{where}: output {value.name!r} has the shape {_spelled(shape)}; a row of scores for each image "
+            "is needed, [images, classes]: give an image classifier"
         )
 
 

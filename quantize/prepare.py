@@ -22,6 +22,7 @@ from quantize.graph import (
     unique_name,
     without_dead_nodes,
 )
+from quantize.loading.contents import nodes as all_nodes
 from quantize.model import Signature
 from quantize.nonfinite import explained
 from quantize.scratch import temporary_folder
@@ -63,6 +64,7 @@ def prepare(
     """
     original = onnx.ModelProto()
     original.CopyFrom(model)
+    spell_default_domain(original)
     drop_initializer_inputs(original.graph)
     # ONNX Runtime refuses equal names, and folding reports operators by theirs.
     name_everything(original.graph)
@@ -86,6 +88,19 @@ def prepare(
     return prepared
 
 
+def spell_default_domain(model: onnx.ModelProto) -> None:
+    """Calls ONNX's own domain by its empty name everywhere; `ai.onnx` is the same (onnx/IR.md)."""
+    named: list[Any] = [*model.opset_import, *all_nodes(model)]
+    for function in model.functions:
+        named += function.opset_import
+    for one in named:
+        one.domain = _domain(one.domain)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
     """Takes initializers out of the inputs, where IR < 4 requires them, so that they can be folded."""
     names = {tensor.name for tensor in graph.initializer}
@@ -102,11 +117,15 @@ def drop_dead_nodes(graph: onnx.GraphProto) -> None:
 
 
 def drop_unread_outputs(graph: onnx.GraphProto) -> None:
-    """Drops optional outputs that nobody reads; they keep an operator from being folded, or an integer."""
+    """Drops optional outputs that nobody reads; they keep an operator from being folded, or an integer.
+
+    A BatchNormalization that normalizes by the batch itself has to have all of its outputs.
+    """
     index = GraphIndex(graph)
     for node in graph.node:
         while node.op_type in _OPTIONAL_OUTPUTS and len(node.output) > 1:
-            if node.output[-1] in index.outputs or index.readers(node.output[-1]):
+            read = node.output[-1] in index.outputs or index.readers(node.output[-1])
+            if read or attribute(node, "training_mode", 0):
                 break
             del node.output[-1]
 
@@ -188,7 +207,7 @@ def name_everything(graph: onnx.GraphProto) -> None:
 
 def drop_unused_imports(model: onnx.ModelProto) -> None:
     """Removes the imports of operator domains that no node uses; ONNX Runtime adds all that it knows."""
-    used = {node.domain if node.domain != "ai.onnx" else "" for node in model.graph.node} | {""}
+    used = {node.domain for node in model.graph.node} | {""}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
@@ -216,7 +235,8 @@ def _relative_difference(
         )
     batch = signature.batch or _CHECK_IMAGE_COUNT
     images = np.random.default_rng(_CHECK_SEED).normal(size=(batch, *image_shape)).astype(np.float32)
-    old, new = (outputs(make_session(model, threads=1), images) for model in (before, after))
+    old = outputs(make_session(before, threads=1), images, model="--input_model")
+    new = outputs(make_session(after, threads=1), images, model="the prepared model")
     if not np.all(np.isfinite(old)):
         raise explained(before, images, model="--input_model", image_name="images of seeded noise")
     if old.shape != new.shape or not (np.all(np.isfinite(old)) and np.all(np.isfinite(new))):

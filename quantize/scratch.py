@@ -30,7 +30,7 @@ def temporary_folder(kind: str) -> Iterator[Path]:
         kind: what it is for, a lower-case word.
 
     Raises:
-        InputError: there is no place for temporary files.
+        InputError: there is no place for temporary files, or its name is no UTF-8.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -39,6 +39,13 @@ def temporary_folder(kind: str) -> Iterator[Path]:
             raise InputError(
                 f"cannot make a temporary folder ({error.strerror or error}); free some space, or set TMPDIR "
                 "to a writable folder"
+            ) from error
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError as error:  # ONNX Runtime writes into it, and takes UTF-8 names only
+            raise InputError(
+                f"{folder.parent}: the folder for temporary files has a name that is no UTF-8; set TMPDIR to "
+                "another folder"
             ) from error
         yield folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from calibration.images import ImageSet, read_class_folders, read_image_list
@@ -115,9 +116,10 @@ def shortage(kind: str, count: int, wanted: int | None) -> list[str]:
 
 
 def _same_images(one: DataSource, other: DataSource) -> bool:
-    return (one.kind, one.data_path.resolve(), one.image_list) == (
+    # Not Path.resolve, which raises where links lead in a circle; reading the images says so of the folder.
+    return (one.kind, os.path.realpath(one.data_path), one.image_list) == (
         other.kind,
-        other.data_path.resolve(),
+        os.path.realpath(other.data_path),
         other.image_list,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibration.regular import open_regular
 from calibration.textfile import read_lines
 from quantize.acquire.matlab import MatlabError, Value, read_structs
 from quantize.errors import InputError
@@ -159,15 +160,18 @@ def _members(path: Path, names: Sequence[str]) -> dict[str, bytes]:
     """Two small files of an archive, read in memory; nothing is extracted."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path, "r:*") as tar:
+        # Not by its name: tarfile would wait for a pipe, and read a device without end.
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*") as tar:
             for entry in tar:
                 name = next((name for name in names if f"/{entry.name}".endswith(f"/{name}")), None)
                 content = tar.extractfile(entry) if name is not None and entry.isfile() else None
                 if name is None or content is None:
                     continue
                 if entry.size > _DEVKIT_LIMIT_BYTES:
-                    raise InputError(f"--devkit {path}: {name} has {entry.size} bytes; it is another archive")
+                    raise InputError(f"{name} has {entry.size} bytes; it is another archive")
                 found[name] = content.read()
+    except InputError as error:
+        raise InputError(f"--devkit {path}: {error}") from None
     except FileNotFoundError as error:
         raise InputError(f"--devkit {path}: does not exist") from error
     except (tarfile.TarError, OSError, EOFError) as error:

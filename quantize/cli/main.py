@@ -43,6 +43,8 @@ _LONGEST_MESSAGE = 2000
 _READER_GONE = 141
 # The disk, or the user's share of it.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# A path that may not be used, or cannot be one. Looking whether it is there is enough to be told so.
+_NO_WAY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,6 +116,9 @@ def _told(error: Exception, verbose: bool) -> tuple[str, int]:
         discard_output()
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}; free some space and run again", _INTERNAL
+    if isinstance(error, OSError) and error.errno in _NO_WAY and error.filename is not None:
+        name = os.fsdecode(error.filename)
+        return f"{name}: {error.strerror}; check the path, and who may use it", InputError.exit_code
     hint = "" if verbose else "; run again with --verbose for the traceback"
     return f"internal error, {type(error).__name__}: {_one_line(error)}{hint}", _INTERNAL
 
@@ -156,6 +161,12 @@ def _run(arguments: list[str]) -> int:
         print(texts.SHORT_USAGE["".join(arguments)], file=sys.stderr)
         return _USAGE
     parsed = parse(arguments)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the folder that you are in is gone; change into another one") from None
+    # Charts are files; notebooks leave a backend of theirs here, which matplotlib may not find.
+    os.environ["MPLBACKEND"] = "agg"
     if parsed.command in ADDED:
         return ADDED[parsed.command].run(parsed)
     if parsed.command == TUNE:

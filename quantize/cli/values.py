@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 __all__ = ["OneOf", "gigabytes", "one_of", "path", "seconds", "text", "whole_number"]
 
 
-# What Linux, macOS and Windows let a file be called, in characters of one byte.
+# What Linux lets a file be called, in bytes; macOS and Windows about as much.
 _LONGEST_NAME = 255
 
 
@@ -18,10 +19,10 @@ def path(written: str) -> Path:
     """A path; the shell does not expand `~` behind `--flag=`, so this does."""
     if not written.strip() or "\0" in written:
         raise ArgumentTypeError("expected a path, got nothing")
-    longest = max(written.split("/"), key=len)
+    longest = max(map(os.fsencode, written.split("/")), key=len)
     if len(longest) > _LONGEST_NAME:
         raise ArgumentTypeError(
-            f"expected a path, got a name of {len(longest)} characters: {longest[:40]!r}…"
+            f"expected a path, got a name of {len(longest)} bytes: {os.fsdecode(longest)[:40]!r}…"
         )
     try:
         return Path(written).expanduser()

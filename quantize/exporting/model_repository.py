@@ -110,7 +110,7 @@ def export_repository(
     # The repository gets one file: what refers to others would not find them there.
     content_bytes = serialize(model) if external_files(path) else path.read_bytes()
     name = require_plain(name or path.stem, "--name")
-    for flag, value in (("version", version), ("max_batch_size", max_batch_size)):
+    for flag, value in (("model_version", version), ("max_batch_size", max_batch_size)):
         if value < 1:
             raise InputError(f"--{flag} {value}: give 1 or more")
     inputs, outputs = _ports(model)

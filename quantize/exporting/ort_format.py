@@ -20,6 +20,7 @@ from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
 from quantize.graph import GraphIndex
 from quantize.kernels import FLOAT_WEIGHTED
 from quantize.model import Signature, load_model, read_signature
+from quantize.printable import printable
 from quantize.scratch import temporary_folder
 from quantize.session import make_session, run
 
@@ -85,13 +86,13 @@ def export_ort(path: Path, folder: Path) -> OrtExport:
         )
     make_folder(folder)
     with temporary_folder("ort") as temporary:
-        made = temporary / f"{path.stem}.ort"
+        made = temporary / "model.ort"  # ONNX Runtime takes UTF-8 names only
         make_session(
             path, threads=1, optimization="extended", config_entries=_CONVERSION, optimized_path=made
         )
-        operators = _required_operators(made)
+        target = folder / f"{path.stem}.ort"
+        operators = _required_operators(made, target.name)
         agreement = _agreement(path, made, signature)
-        target = folder / made.name
         atomic_write_bytes(target, made.read_bytes())
     listed = folder / f"{path.stem}.required_operators.config"
     atomic_write_text(listed, operators)
@@ -102,8 +103,8 @@ def _is_quantized(index: GraphIndex) -> bool:
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in index.graph.node)
 
 
-def _required_operators(path: Path) -> str:
-    """The tool's own list, without the temporary folder in its heading."""
+def _required_operators(path: Path, name: str) -> str:
+    """The tool's own list, with the file's final name in its heading."""
     try:
         from onnxruntime.tools.ort_format_model import create_config_from_models
 
@@ -111,9 +112,9 @@ def _required_operators(path: Path) -> str:
         logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
         listed = path.with_suffix(".config")
         create_config_from_models([path], listed, False)
-        return listed.read_text(encoding="utf-8").replace(str(path), path.name)
+        return listed.read_text(encoding="utf-8").replace(str(path), printable(name))
     except Exception as error:  # the tool's failures have no common root
-        raise EngineError(f"{path.name}: ONNX Runtime's tool cannot list its operators: {error}") from error
+        raise EngineError(f"{name}: ONNX Runtime's tool cannot list its operators: {error}") from error
 
 
 def _agreement(original: Path, converted: Path, signature: Signature) -> Agreement:

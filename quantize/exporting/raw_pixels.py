@@ -91,7 +91,8 @@ def export_pixels(
     split = split_pipeline(preprocessing.pipeline)
     made = fold_preprocessing(model, signature, split, layout=layout)
     content = serialize(made)
-    pixels = [*_noise(signature, split), *_decoded(images, preprocessing, split)]
+    noise = _noise(signature, split)
+    pixels = [*noise, *_decoded(images, preprocessing, split, noise[0].shape)]
     agreement = _compare(path, content, pixels, signature=signature, split=split, layout=layout)
     make_folder(folder)
     target = folder / f"{path.stem}{_SUFFIX}.onnx"
@@ -133,11 +134,20 @@ def _noise(signature: Signature, split: Split) -> list[Bytes]:
     return list(made)
 
 
-def _decoded(images: Sequence[Path], preprocessing: Preprocessing, split: Split) -> list[Bytes]:
-    return [
-        split.geometry(load_image(path, exif_orientation=preprocessing.exif_orientation), 0)[0]
-        for path in images
-    ]
+def _decoded(
+    images: Sequence[Path], preprocessing: Preprocessing, split: Split, shape: tuple[int, ...]
+) -> list[Bytes]:
+    """Photographs behind the geometric transforms, which have to bring them to the shape of the noise."""
+    found = []
+    for path in images:
+        pixels = split.geometry(load_image(path, exif_orientation=preprocessing.exif_orientation), 0)[0]
+        if pixels.shape != shape:
+            raise InputError(
+                f"--images {path}: has {pixels.shape[0]}x{pixels.shape[1]} pixels behind the transforms, but "
+                f"the model takes {shape[0]}x{shape[1]}; give another one, or add Resize or CenterCrop"
+            )
+        found.append(pixels)
+    return found
 
 
 def _compare(

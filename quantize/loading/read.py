@@ -95,8 +95,14 @@ def _parsed(path: Path, named: str) -> onnx.ModelProto:
 
 def _content(path: Path, named: str) -> bytes:
     """The bytes of the file, whose size is known before any is read."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{named}{path}: does not exist; give the path of an .onnx file") from error
+    except OSError as error:
+        raise InputError(f"{named}{path}: cannot be read ({error.strerror}); check the path") from error
+    if not stat.S_ISREG(mode):
+        what = "is a folder" if stat.S_ISDIR(mode) else "is no file"
         raise InputError(f"{named}{path}: {what}; give the path of an .onnx file")
     try:
         # Not blocking: what was a file may have become a pipe.

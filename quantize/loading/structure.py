@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import onnx
 
 from quantize.loading.contents import label, messages, nodes
-from quantize.loading.limits import OPERATOR_LIMIT_COUNT
+from quantize.loading.limits import OPERATOR_LIMIT_COUNT, PROTOBUF_LIMIT_BYTES
 
 _FunctionKey = tuple[str, str]
 
@@ -32,8 +32,9 @@ def check_structure(model: onnx.ModelProto) -> None:
 
     Raises:
         StructureError: a tensor is made twice, or never, or only after it is read; operators read each other
-            in a circle; functions call each other in a circle, or are more operators than any classifier has;
-            a Loop, which may never end; weights are kept sparse.
+            in a circle; functions call each other in a circle, or are more operators than any classifier has,
+            or more than 2 GiB, once they are written out; a Loop, which may never end; weights are kept
+            sparse.
     """
     _check_functions(model)
     for node in nodes(model):
@@ -119,21 +120,28 @@ def _why_unknown(name: str, reader: onnx.NodeProto, makers: Mapping[str, onnx.No
 
 def _check_functions(model: onnx.ModelProto) -> None:
     functions = {(function.domain, function.name): function for function in model.functions}
-    sizes: dict[_FunctionKey, int] = {}
+    sizes: dict[_FunctionKey, tuple[int, int]] = {}
 
-    def written_out(message: onnx.GraphProto | onnx.FunctionProto, callers: tuple[_FunctionKey, ...]) -> int:
-        """How many operators a graph is once its calls are replaced by what they call."""
-        total = 0
+    def written_out(
+        message: onnx.GraphProto | onnx.FunctionProto, callers: tuple[_FunctionKey, ...]
+    ) -> tuple[int, int]:
+        """Operators and bytes of a graph once its calls are replaced by what they call."""
+        count, size_bytes = 0, sum(node.ByteSize() for node in message.node)
         for node in nodes(message):
             key = (node.domain, node.op_type)
-            total += called(key, callers) if key in functions else 1
-            if total > OPERATOR_LIMIT_COUNT:
+            inner_count, inner_bytes = called(key, callers) if key in functions else (1, 0)
+            count, size_bytes = count + inner_count, size_bytes + inner_bytes
+            if count > OPERATOR_LIMIT_COUNT:
                 raise StructureError(
                     f"has more than {OPERATOR_LIMIT_COUNT} operators, which no image classifier needs"
                 )
-        return total
+            if size_bytes > PROTOBUF_LIMIT_BYTES:
+                raise StructureError(
+                    "takes more than 2 GiB once its functions are written out; export it without functions"
+                )
+        return count, size_bytes
 
-    def called(key: _FunctionKey, callers: tuple[_FunctionKey, ...]) -> int:
+    def called(key: _FunctionKey, callers: tuple[_FunctionKey, ...]) -> tuple[int, int]:
         if key in callers or len(callers) >= _CALL_LIMIT_DEPTH:
             raise StructureError(f"function {key[1]!r} calls itself, at least by way of others, without end")
         if key not in sizes:

@@ -35,12 +35,26 @@ class Pixels:
 
 
 def read_images(
-    paths: Sequence[Path], preprocessing: Preprocessing, *, threads: int
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    wanted: tuple[int | None, ...] = (),
+    *,
+    threads: int,
 ) -> Generator[Pixels, None, None]:
-    """Decodes and transforms files, in their order, never far ahead of the consumer."""
+    """Decodes and transforms files, in their order, never far ahead of the consumer.
+
+    Args:
+        paths: the files.
+        preprocessing: the transforms.
+        wanted: extents of one image as the model takes it, None for any; checked where the transforms leave
+            them to the image.
+        threads: that decode.
+    """
+    # Where all images come out alike, it is the transforms that do not fit, and no image.
+    checked = wanted if preprocessing.pipeline.output_shape() is None else ()
 
     def read(path: Path) -> Pixels:
-        return _read(path, preprocessing)
+        return _read(path, preprocessing, checked)
 
     ahead = threads * _AHEAD_PER_THREAD - 1  # beside the one whose result is awaited
     return worked_ahead(read, paths, workers=threads, ahead=ahead, name="decode")
@@ -67,11 +81,20 @@ def stacked(batch: Sequence[Pixels]) -> npt.NDArray[np.float32] | None:
     return np.stack(arrays) if arrays else None
 
 
-def _read(path: Path, preprocessing: Preprocessing) -> Pixels:
+def _read(path: Path, preprocessing: Preprocessing, wanted: tuple[int | None, ...]) -> Pixels:
     try:
         image = load_image(path, exif_orientation=preprocessing.exif_orientation)
         array: npt.NDArray[Any] = preprocessing.pipeline(image, 0)[0]
     except InputError as error:
         text = str(error).removeprefix(f"{path}: ")
         return Pixels(path, None, text)
+    pairs = list(zip(array.shape, wanted, strict=False))
+    if wanted and (array.ndim != len(wanted) or any(want not in (None, have) for have, want in pairs)):
+        made, takes = (
+            "x".join("?" if size is None else str(size) for size in shape) for shape in (array.shape, wanted)
+        )
+        problem = (
+            f"comes out of the transforms as {made}, but the model takes {takes}: add Resize or CenterCrop"
+        )
+        return Pixels(path, None, problem)
     return Pixels(path, array.astype(np.float32, copy=False))

@@ -64,7 +64,7 @@ class Predictor:
             InputError: the transforms do not make what a model takes, or a model makes NaN of an image.
             EngineError: a model failed.
         """
-        images = read_images(paths, self.preprocessing, threads=self.threads)
+        images = read_images(paths, self.preprocessing, self._wanted, threads=self.threads)
         shown = track(
             images,
             description="predicting",
@@ -74,13 +74,18 @@ class Predictor:
         for batch in in_batches(shown, self.batch_size):
             yield from self._batch(batch)
 
+    @property
+    def _wanted(self) -> tuple[int | None, ...]:
+        return self.models[0].signature.input_shape[1:]
+
     def saturation(self, paths: Sequence[Path]) -> list[str]:
         """What saturates in the models, here on the first images or on other CPUs; one line each.
 
         Raises:
             EngineError: ONNX Runtime cannot run a model on them.
         """
-        read = read_images(paths[: self.batch_size], self.preprocessing, threads=self.threads)
+        first = paths[: self.batch_size]
+        read = read_images(first, self.preprocessing, self._wanted, threads=self.threads)
         images = stacked(next(in_batches(read, self.batch_size), []))
         if images is None:
             return []

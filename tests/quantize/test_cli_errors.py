@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quantize.cli import main
 from quantize.errors import EngineError, InputError
 from tests.quantize.cli_stand_ins import MEASURE, PROJECT, TUNE, Recorder, failed
+from tests.robustness.tiny import write_tiny
 
 # Errors.
 
@@ -122,3 +127,89 @@ def test_reader_that_left_is_no_error(tmp_path: Path) -> None:
     )
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+@pytest.mark.robustness(
+    "Faults",
+    "a model, an image or an output folder lies in a folder that is closed to the user",
+    "exit code 2 and one line that names the path",
+    times=9,
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "CLOSED/net.onnx"],
+        ["predict", "CLOSED/net.onnx", "a.png"],
+        ["predict", "net.onnx", "CLOSED/a.png", "--config=c.yaml"],
+        ["package", "CLOSED/net.onnx"],
+        ["export", "uint8", "net.onnx", "--config=c.yaml", "--output=CLOSED/app"],
+        ["export", "ort", "CLOSED/net.onnx"],
+        ["prepare", "model", "CLOSED/net.onnx"],
+        ["tune", "--input_model=net.onnx", "--config=c.yaml", "--output_model=CLOSED/out"],
+        ["tune", "--input_model=net.onnx", "--config=c.yaml", "--output_model=CLOSED/out.onnx"],
+    ],
+)
+def test_folders_that_are_closed(
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny = write_tiny(tmp_path / "tiny")
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    monkeypatch.chdir(tiny)
+
+    # As the system answers everybody but root, who may run the tests.
+    def shut(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(path: Any, *more: Any, **given: Any) -> Any:
+            if not isinstance(path, int) and os.path.abspath(os.fsdecode(path)).startswith(f"{closed}/"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fsdecode(path))
+            return function(path, *more, **given)
+
+        return called
+
+    for name in ("stat", "lstat", "open", "mkdir"):
+        monkeypatch.setattr(os, name, shut(getattr(os, name)))
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and may(path, mode))
+    code = main([word.replace("CLOSED", str(closed)) for word in arguments])
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note:")]
+    assert code == 2, said
+    (line,) = said
+    assert line.startswith("error: ") and str(closed) in line and "internal error" not in line
+    assert "Permission denied" in line or "is read-only" in line
+
+
+def test_names_longer_than_any_file_may_have(capsys: pytest.CaptureFixture[str]) -> None:
+    # 200 characters, 400 bytes.
+    assert "a name of 400 bytes" in failed(capsys, "inspect", "ä" * 200)
+
+
+def test_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    tiny = write_tiny(tmp_path / "tiny")
+    words = [f"--input_model={tiny}/net.onnx", f"--config={tiny}/c.yaml", f"--output_model={tmp_path}/out"]
+    assert "the folder that you are in is gone" in failed(capsys, "tune", *words)
+
+
+def test_a_backend_of_a_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = write_tiny(tmp_path / "tiny")
+    words = [f"--input_model={tiny}/net.onnx", f"--config={tiny}/c.yaml", f"--output_model={tmp_path}/out"]
+    done = subprocess.run(
+        [sys.executable, "-m", "quantize", "tune", *words, "--no_cache", "--refine=none", "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": "module://no_such_notebook"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").is_file()

@@ -141,7 +141,6 @@ def test_layout(shape: list[Any], transposed: bool, layout: str) -> None:
         (["n", 1, 1, 1000], 1000),
         (["n", None], None),
         (["n", None, 1, 1], None),
-        ([5], None),
     ],
 )
 def test_classes(shape: list[Any], classes: int | None) -> None:
@@ -192,6 +191,16 @@ def test_refuses_what_is_no_image_classifier() -> None:
     assert "'x' is no tensor" in changed(lambda g: g.input[0].CopyFrom(tokens))
     extra = value("aux", TensorProto.FLOAT, [1, 5])
     assert "exactly one output, found 'scores', 'aux'" in changed(lambda g: g.output.append(extra))
+    for kind, shape, message in (
+        (TensorProto.INT64, [1, 5], "output 'y' is INT64; float scores are needed"),
+        (TensorProto.FLOAT, [5], "output 'y' has the shape [5]"),
+        (TensorProto.FLOAT, [], "output 'y' has the shape []"),
+        (TensorProto.FLOAT, ["n", 8, 4, 4], "output 'y' has the shape [any, 8, 4, 4]; a row of scores"),
+    ):
+        replacement = value("y", kind, shape)
+        assert message in changed(lambda g, v=replacement: g.output[0].CopyFrom(v))
+    pairs = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    assert "output 'y' is no tensor" in changed(lambda g: g.output[0].CopyFrom(pairs))
 
 
 def test_metadata_is_sorted_and_the_model_left_alone(tmp_path: Path) -> None:

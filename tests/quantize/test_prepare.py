@@ -138,7 +138,7 @@ def test_a_model_that_computes_nothing_finite_is_named() -> None:
 
 def test_a_changed_shape_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([np.zeros((2, 5)), np.zeros((2, 6))])
-    monkeypatch.setattr(module, "outputs", lambda *_: next(answers))
+    monkeypatch.setattr(module, "outputs", lambda *_, **__: next(answers))
     model = ZOO["relu_chain_with_softmax"](13)
     with pytest.raises(EngineError, match="changed their shape"):
         prepare(model, read_signature(model, PATH))
@@ -195,6 +195,30 @@ def test_training_outputs_of_old_batch_norms() -> None:
     net.head(net.clip(x), 6)
     model = net.model()
     assert "BatchNormalization" not in kinds(prepare(model, read_signature(model, PATH)))
+
+
+def test_batch_norms_in_training_mode_stay_as_they_are() -> None:
+    net = Net(15)
+    x = net.batch_norm(net.conv("image", 3, 6), 6)
+    node = net.nodes[-1]
+    node.output.extend(["mean", "variance"])
+    node.attribute.append(helper.make_attribute("training_mode", 1))
+    net.head(net.relu(x), 6)
+    model = net.model()
+    prepared = prepare(model, read_signature(model, PATH))
+    assert kinds(prepared).count("BatchNormalization") == 1
+
+
+def test_the_default_domain_under_its_long_name() -> None:
+    model = ZOO["inverted_residual"](13)
+    model.opset_import[0].domain = "ai.onnx"
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    prepared = prepare(model, read_signature(model, PATH))
+    assert {entry.domain for entry in prepared.opset_import} == {""}
+    assert {node.domain for node in prepared.graph.node} == {""}
+    short = prepare(ZOO["inverted_residual"](13), read_signature(model, PATH))
+    assert kinds(prepared) == kinds(short)
 
 
 def test_types_are_known_afterwards() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from quantize.cli import main
 from tests.robustness.programs import FILES, Program, contents
+from tests.robustness.tiny import write_tiny
 
 Mount = Callable[[Path, str], None]
 QUICK = ("--refine=none", "--threads=2")
@@ -255,3 +257,38 @@ def test_no_place_for_temporary_files(
     monkeypatch.setattr("tempfile.mkdtemp", none)
     assert main(["tune", *program.flags(*QUICK)]) == 2
     assert "set TMPDIR to a writable folder" in capsys.readouterr().err
+
+
+@pytest.mark.robustness(
+    "Faults",
+    "links in a circle stand where the workspace, the images or the output should be; TMPDIR is no UTF-8",
+    "refused, exit code 2 and one line that names the place",
+    times=5,
+)
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--workspace=LOOP", "LOOP"),
+        ("--dataset_location=LOOP", "LOOP"),
+        ("--output_model=LOOP", "LOOP"),
+        ("--output_model=LOOP/out", "LOOP"),
+        ("TMPDIR", "set TMPDIR to another folder"),
+    ],
+)
+def test_places_that_cannot_be(
+    flag: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = write_tiny(tmp_path / "tiny")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    words = [f"--input_model={tiny}/net.onnx", f"--config={tiny}/c.yaml", f"--output_model={tmp_path}/out"]
+    if flag == "TMPDIR":
+        odd = os.fsencode(tmp_path) + b"/\xff"
+        os.mkdir(odd)
+        monkeypatch.setattr(tempfile, "tempdir", os.fsdecode(odd))
+    else:
+        words.append(flag.replace("LOOP", str(loop)))
+    assert main(["tune", *words, "--no_cache", "--quiet"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and said.replace("LOOP", str(loop)) in line
+    assert "internal error" not in line

@@ -24,7 +24,8 @@ from tests.robustness.test_models_damaged import (
     weight_of,
 )
 from tests.robustness.test_models_external import point
-from tests.robustness.test_models_graphs import expanded, function_bomb, grown, loop, sparse
+from tests.robustness.test_models_graphs import function_bomb, loop, sparse
+from tests.robustness.test_models_growth import expanded, grown
 
 __all__ = ["bench", "materials"]  # fixtures
 

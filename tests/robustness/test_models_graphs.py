@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantize.cli import main
 from quantize.loading.limits import OPERATOR_LIMIT_COUNT
-from tests.quantize.net import Net
 from tests.robustness.model_commands import (
     COMMANDS,
     LOOKING,
@@ -153,71 +152,6 @@ def sparse() -> onnx.ModelProto:
     ],
 )
 def test_graphs_that_are_none(
-    made: Callable[[], onnx.ModelProto], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bench.put(made())
-    refused(bench, capsys, phrase)
-
-
-def grown(op_type: str, *constants: object, **attributes: object) -> onnx.ModelProto:
-    net = Net(13)
-    inputs = [net.constant(value, np.int64) for value in constants]
-    huge = net.node(op_type, *inputs, **attributes)
-    net.head(net.relu(net.conv("image", 3, 6)), 6)
-    model = net.model()
-    del huge
-    return model
-
-
-def expanded() -> onnx.ModelProto:
-    net = Net(13)
-    net.node("Expand", net.constant(1.0), net.constant([1 << 20, 1 << 20], np.int64))
-    net.head(net.relu(net.conv("image", 3, 6)), 6)
-    return net.model()
-
-
-def padded() -> onnx.ModelProto:
-    net = Net(13)
-    net.head(net.conv("image", 3, 6, pads=[1 << 30] * 4), 6)
-    return net.model()
-
-
-def hidden_growth() -> onnx.ModelProto:
-    """The size comes from arithmetic that shape inference does not follow."""
-    net = Net(13)
-    size = net.node("Cast", net.node("Exp", net.constant([30.0, 3.0])), to=TensorProto.INT64)
-    net.node("Expand", net.constant(1.0), size)
-    net.head(net.relu(net.conv("image", 3, 6)), 6)
-    return net.model()
-
-
-@pytest.mark.parametrize(
-    ("made", "phrase"),
-    [
-        pytest.param(
-            lambda: grown("ConstantOfShape", [1 << 20, 1 << 20]),
-            "would take 4398046511104 bytes",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(
-            expanded,
-            "would take 4398046511104 bytes",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(
-            lambda: grown("Range", 0, 1 << 50, 1),
-            "would take",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(padded, "would take", marks=row("A convolution with pads of 2^30")),
-        pytest.param(
-            hidden_growth,
-            "size cannot be told",
-            marks=row("A constant whose size only its computation would tell"),
-        ),
-    ],
-)
-def test_graphs_that_grow(
     made: Callable[[], onnx.ModelProto], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.put(made())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,14 @@ def test_wrong_kits(tmp_path: Path) -> None:
 def test_the_numbers_count_and_not_the_order_of_the_table(tmp_path: Path) -> None:
     kit = write_devkit(tmp_path / "kit.tar.gz", meta=meta_mat(backwards=True))
     assert tuple(read_devkit(kit).in_order) == LABELS
+
+
+@pytest.mark.robustness(
+    "Data", "the development kit is a pipe or an endless device", "refused at once by what it is", times=2
+)
+@pytest.mark.parametrize(("name", "kind"), [("kit", "pipe"), ("/dev/zero", "device")])
+def test_kits_that_are_no_files(name: str, kind: str, tmp_path: Path) -> None:
+    if not name.startswith("/"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=f"^--devkit .*{name}: is a {kind}"):
+        read_devkit(tmp_path / name)

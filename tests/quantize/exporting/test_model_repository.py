@@ -125,7 +125,7 @@ def test_other_versions_stay(model_files: ModelFiles, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"name": "../up"}, "--name: '../up' becomes part of paths"),
-        ({"version": 0}, "--version 0: give 1 or more"),
+        ({"version": 0}, "--model_version 0: give 1 or more"),
         ({"max_batch_size": 0}, "--max_batch_size 0: give 1 or more"),
     ],
 )

@@ -71,6 +71,14 @@ def test_a_float_model_is_converted_with_a_warning(model_files: ModelFiles, tmp_
     assert made.agreement.max_abs_difference < 1e-5
 
 
+def test_a_name_that_is_no_utf8(model_files: ModelFiles, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.onnx")
+    path.write_bytes(model_files.fp32.read_bytes())
+    made = export_ort(path, tmp_path / "out")
+    assert os.fsencode(made.model.name) == b"\xff.ort" and made.model.is_file()
+    assert "\\udcff.ort" in made.operators.read_text(encoding="utf-8")
+
+
 def test_nothing_is_left_after_a_failure(tmp_path: Path, model_files: ModelFiles) -> None:
     model = onnx.load(model_files.fp32)
     model.graph.node[0].domain = "acme"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,17 @@ def test_a_fixed_batch(make_classifier: ModelMaker, config: Path, tmp_path: Path
     made = export_pixels(path, tmp_path, config=config)
     assert made.input_shape == (4, 8, 8, 3)
     assert made.agreement.bit_equal
+
+
+def test_a_photograph_of_another_size_is_named(model_files: ModelFiles, config: Path, tmp_path: Path) -> None:
+    uncropped = tmp_path / "uncropped.yaml"
+    text = config.read_text(encoding="utf-8")
+    uncropped.write_text(re.sub(r"\n *CenterCrop: .*", "", text), encoding="utf-8")
+    small = tmp_path / "small.png"
+    Image.new("RGB", (3, 1)).save(small)
+    with pytest.raises(InputError, match=r"^--images .*small\.png: has 1x3 pixels .* takes 8x8"):
+        export_pixels(model_files.qdq, tmp_path / "out", config=uncropped, images=[small])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_difference_is_told(

@@ -89,6 +89,21 @@ def test_what_cannot_be_read_does_not_stop_the_others(
     assert all(str(tmp_path) not in prediction.problem for prediction in found)
 
 
+def test_an_image_of_another_size_does_not_stop_the_others(
+    model_files: ModelFiles, config: Path, tmp_path: Path
+) -> None:
+    uncropped = tmp_path / "uncropped.yaml"
+    text = config.read_text(encoding="utf-8")
+    uncropped.write_text(text.replace("        CenterCrop: {size: 8}\n", ""), encoding="utf-8")
+    right, wrong = tmp_path / "right.png", tmp_path / "wrong.png"
+    Image.new("RGB", (8, 8), "red").save(right)
+    Image.new("RGB", (1, 3)).save(wrong)
+    for other in (None, model_files.qdq):
+        found = predicted(model_files.fp32, [wrong, right, wrong], uncropped, other=other)
+        assert [bool(prediction.problem) for prediction in found] == [True, False, True]
+        assert "as 3x3x1, but the model takes 3x8x8" in found[0].problem
+
+
 def test_comparison(model_files: ModelFiles, photos: list[Path], config: Path) -> None:
     same = predicted(model_files.fp32, photos, config, other=model_files.fp32)
     assert all(prediction.agree and prediction.kl_nats == 0 for prediction in same)

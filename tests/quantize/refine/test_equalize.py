@@ -104,8 +104,8 @@ def test_the_function_stays_the_same(activation: str, readers: str) -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
-def test_a_channel_that_was_small_keeps_a_quarter_of_the_range(exponent: float) -> None:
-    """Other images have channels 400 times as large as those seen; more than 2 bits are not worth it."""
+def test_a_channel_that_was_small_keeps_a_third_of_the_range(exponent: float) -> None:
+    """Other images have channels 400 times as large as those seen; finer steps are not worth losing them."""
     case = unbalanced(readers="dense" if exponent else "depthwise")
     network, draft = network_of(case), drafted(case)
     channels = find_channels(network, draft.operators)[:1]
@@ -115,8 +115,8 @@ def test_a_channel_that_was_small_keeps_a_quarter_of_the_range(exponent: float) 
     seen = observe(case.prepared, watched, batches, images=len(case.images), threads=1, seed=0)
     factors = equalize(draft, channels, seen, exponent=exponent).factors[tensor]
     high = draft.scales[tensor].bounds[1]
-    assert np.all(high / factors >= high / 4)
-    assert factors.max() == 4.0  # and those it gets
+    assert np.all(high / factors >= high / 3)
+    assert factors.max() == 3.0
 
 
 def test_it_pays_where_channels_differ(make_refiner: MakeRefiner) -> None:

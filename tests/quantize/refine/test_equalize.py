@@ -114,8 +114,6 @@ def test_a_channel_that_was_small_keeps_a_third_of_the_range(exponent: float) ->
     batches = [(case.images, None)]
     seen = observe(case.prepared, watched, batches, images=len(case.images), threads=1, seed=0)
     factors = equalize(draft, channels, seen, exponent=exponent).factors[tensor]
-    high = draft.scales[tensor].bounds[1]
-    assert np.all(high / factors >= high / 3)
     assert factors.max() == 3.0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from quantize.demo_data import DigitsDataset, write_digits_dataset
+
 
 @pytest.fixture(scope="session")
 def project_root() -> Path:
@@ -28,6 +30,12 @@ def shared_dir(project_root: Path) -> Path:
     if missing:
         pytest.skip(f"needs the real model and images: {folder / missing[0]} is absent (set QUANTIZE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DigitsDataset:
+    """All pictures of the bundled example, which are only read."""
+    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
 
 
 @pytest.fixture

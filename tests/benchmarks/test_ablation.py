@@ -33,7 +33,7 @@ def test_the_table_has_means_and_the_spread() -> None:
 
 
 def test_it_measures_what_was_written(project_root: Path, tmp_path: Path) -> None:
-    digits = write_digits_dataset(tmp_path / "digits")
+    digits = write_digits_dataset(tmp_path / "digits", evaluation_count=350)
     names = [path.relative_to(digits.evaluation) for path in sorted(digits.evaluation.rglob("*.png"))]
     listed = tmp_path / "val.txt"
     listed.write_text("".join(f"{name.as_posix()} {name.parts[0]}\n" for name in names))

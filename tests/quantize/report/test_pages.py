@@ -68,26 +68,6 @@ class Page(HTMLParser):
         return " ".join("".join(self.text).split())
 
 
-@pytest.fixture(scope="module")
-def tame(make_verification: Any) -> dict[str, Any]:
-    return report(make_verification(), TAME)
-
-
-@pytest.fixture(scope="module")
-def hostile(make_verification: Any) -> dict[str, Any]:
-    return report(make_verification(), HOSTILE)
-
-
-@pytest.fixture(scope="module")
-def tame_page(tame: dict[str, Any]) -> str:
-    return render_html(tame, thumbnails(24))
-
-
-@pytest.fixture(scope="module")
-def hostile_page(hostile: dict[str, Any]) -> str:
-    return render_html(hostile, thumbnails(len(HOSTILE)))
-
-
 @pytest.mark.parametrize("names", [TAME, HOSTILE], ids=["tame", "hostile"])
 @pytest.mark.parametrize("looked", [True, False])
 def test_the_report_fits_its_schema(make_verification: Any, names: list[str], looked: bool) -> None:

@@ -11,6 +11,20 @@ import pytest
 
 from quantize.demo_data import DigitsDataset, write_digits_dataset
 
+# Fixtures that take most of a minute, each of which several files look at.
+_LONG_RUNS = frozenset({"demo", "flagship", "engine_alone"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run side by side: a file stays together, and so do files that look at the same long run."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    looking = {item.path for item in items if not _LONG_RUNS.isdisjoint(getattr(item, "fixturenames", ()))}
+    for item in items:
+        together = "long runs" if item.path in looking else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together))
+
 
 @pytest.fixture(scope="session")
 def project_root() -> Path:

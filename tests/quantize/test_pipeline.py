@@ -44,7 +44,7 @@ def paths(digits: DigitsDataset) -> dict[str, object]:
 def test_every_network_is_integer_within_tolerance(
     network: Path, paths: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refined = {**paths, "refine.effort": "full"}
+    refined = {**paths, "refine.effort": "full", "evaluation.accuracy.sampling_size": 500}
     result = quantize.tune(network, "demo_digits.yaml", tmp_path, overrides=refined, report=BRIEF)
     assert result.passed
     assert result.exit_code == 0

@@ -83,12 +83,13 @@ def entries(folder: Path) -> list[Path]:
 )
 @pytest.mark.parametrize("effort", ["none", "fast", "full"])
 def test_finished_trials_are_reused(effort: str, tune: Tune, work_done: list[str]) -> None:
-    first = tune(refine__effort=effort, pages=True)
+    pages = effort == "full"
+    first = tune(refine__effort=effort, pages=pages)
     assert first.report["run"]["reused"] == {"trials": [], "pieces": 0, "saved_s": 0.0}
     models = bytes_of(first)
     done = len(work_done)
     assert done >= 1
-    second = tune(refine__effort=effort, tuning__resume=True, pages=True)
+    second = tune(refine__effort=effort, tuning__resume=True, pages=pages)
     assert len(work_done) == done
     assert second.report["run"]["reused"]["trials"] == [1]
     assert second.report["run"]["reused"]["saved_s"] > 0

@@ -12,5 +12,5 @@ fi
 
 # Most tests keep one core busy, so files run side by side, the next one wherever a core is free. No more than four at a
 # time: a run of the real network takes up to 2 GB. `tests/conftest.py` says what has to stay together.
-exec "$python" -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder \
+exec "$python" -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder \
   --cov --cov-report=term --cov-fail-under=90

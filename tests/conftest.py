@@ -6,8 +6,32 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from quantize.demo_data import DigitsDataset, write_digits_dataset
+
+# These look at the same runs of most of a minute, which each process would make anew.
+_LONG_RUNS = {f"tests/end_to_end/test_{name}.py" for name in ("commands", "demo", "real_model")}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where tests run side by side: a file stays together, and so do those that look at the same runs.
+
+    Marks for `--dist=loadgroup` would say so too, but pytest 9.2 does not hand on the names that they give.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "long runs" if file in _LONG_RUNS else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +52,12 @@ def shared_dir(project_root: Path) -> Path:
     if missing:
         pytest.skip(f"needs the real model and images: {folder / missing[0]} is absent (set QUANTIZE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DigitsDataset:
+    """All pictures of the bundled example, which are only read."""
+    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
 
 
 @pytest.fixture

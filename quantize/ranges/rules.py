@@ -32,7 +32,9 @@ _SHRINKAGES: FloatArray = np.arange(1.0, 0.29, -0.02)
 
 
 def _percentile(counts: Counts, bounds: Bounds, _: MakeScale) -> Bounds:
-    """Cuts the same fraction of values off both ends."""
+    """Cuts the same fraction of values off both ends; where none was counted, there is nothing to cut."""
+    if not counts.any():
+        return bounds
     tail = counts.sum() * (1.0 - _PERCENTILE_FRACTION) / 2
     cumulated = np.cumsum(counts)
     first = int(np.searchsorted(cumulated, tail, side="right"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmarks import ablation
 from benchmarks.ablation import STEPS, Row, main, shown
 from quantize.config import Config
 from quantize.demo_data import write_digits_dataset
+from quantize.diagnose.options import ReportOptions
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -32,8 +35,12 @@ def test_the_table_has_means_and_the_spread() -> None:
         assert figure in text
 
 
-def test_it_measures_what_was_written(project_root: Path, tmp_path: Path) -> None:
-    digits = write_digits_dataset(tmp_path / "digits")
+def test_it_measures_what_was_written(
+    project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing of the table is from the pages, which take longer than all that it measures.
+    monkeypatch.setattr(ablation, "tune", partial(ablation.tune, report=ReportOptions(pages=False)))
+    digits = write_digits_dataset(tmp_path / "digits", evaluation_count=350)
     names = [path.relative_to(digits.evaluation) for path in sorted(digits.evaluation.rglob("*.png"))]
     listed = tmp_path / "val.txt"
     listed.write_text("".join(f"{name.as_posix()} {name.parts[0]}\n" for name in names))

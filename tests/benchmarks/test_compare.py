@@ -11,7 +11,7 @@ from benchmarks import compare, contenders
 from benchmarks.contenders import Contender
 from calibration.digits import load_strokes, render_digit
 
-FLAGS = "--quant_format=QDQ --refine=none"
+FLAGS = "--quant_format=QDQ --refine=none --no_html"
 
 
 @pytest.fixture(scope="module")

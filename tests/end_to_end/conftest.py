@@ -39,10 +39,10 @@ Runner = Callable[..., Run]
 
 @pytest.fixture(scope="session")
 def run_program(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """Runs `python -m quantize tune` as a user would, from a folder of its own."""
+    """Runs `python -m quantize tune` as a user would, beside a folder of its own or for a file in one."""
 
-    def run(*arguments: str | Path, folder: Path | None = None) -> Run:
-        folder = folder or tmp_path_factory.mktemp("out put")
+    def run(*arguments: str | Path, folder: Path | None = None, file: Path | None = None) -> Run:
+        folder = file.parent if file else folder or tmp_path_factory.mktemp("out put")
         environment = {**os.environ, "PYTHONPATH": str(project_root), "NO_COLOR": "1"}
         command = [
             sys.executable,
@@ -51,7 +51,7 @@ def run_program(project_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
             "tune",
             *map(str, arguments),
             "--output_model",
-            str(folder),
+            str(file or folder),
         ]
         done = subprocess.run(
             command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False

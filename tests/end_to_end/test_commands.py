@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from calibration.decode import load_image
-from quantize.demo_data import DigitsDataset, write_digits_dataset
+from quantize.demo_data import DigitsDataset
 from quantize.preprocessing import read_preprocessing
 from quantize.session import make_session, outputs, run
 from tests.end_to_end.conftest import Run
@@ -23,11 +23,6 @@ from tests.end_to_end.conftest import Run
 Program = Callable[..., Any]
 SUFFIXES = ["-int8", "-qdq"]
 KINDS = {"-int8": "QOperator", "-qdq": "QDQ"}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> DigitsDataset:
-    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
 
 
 @pytest.fixture
@@ -163,7 +158,8 @@ def test_prepare_checks_the_bundled_model(program: Program, project_root: Path) 
 def test_tune_evaluate_and_benchmark_speak_json(
     demo: Run, digits: DigitsDataset, program: Program, project_root: Path, tmp_path: Path
 ) -> None:
-    document = program("tune", "--demo", f"--output_model={tmp_path / 'out'}", "--quant_format=QDQ")
+    plain = ("--quant_format=QDQ", "--refine=none", "--no_html")
+    document = program("tune", "--demo", f"--output_model={tmp_path / 'out'}", *plain)
     assert document["passed"]
     assert document["report"]["verdict"]["sentence"] == document["sentence"]
     assert json.loads(Path(document["report_path"]).read_text(encoding="utf-8")) == document["report"]

@@ -17,7 +17,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from quantize.demo_data import write_digits_dataset
+from quantize.demo_data import DigitsDataset
 from quantize.report.build import SCHEMA_PATH
 from tests.end_to_end.conftest import Run, Runner
 
@@ -25,16 +25,11 @@ FORMATS = {"QOperator": "-int8", "QDQ": "-qdq"}
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set").root
-
-
-@pytest.fixture(scope="module")
-def failing(project_root: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def failing(project_root: Path, digits: DigitsDataset, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Flags of a run that must fail: the same network, one of its tensors beyond what one scale can hold."""
     folder = tmp_path_factory.mktemp("failing")
     config = (project_root / "configs" / "demo_digits.yaml").read_text(encoding="utf-8")
-    (folder / "c.yaml").write_text(config.replace("<DIR>", str(digits)), encoding="utf-8")
+    (folder / "c.yaml").write_text(config.replace("<DIR>", str(digits.root)), encoding="utf-8")
     model = onnx.load(project_root / "examples" / "digits" / "digits-mobilenetv2.onnx")
     _unbalance(model.graph)
     onnx.save(model, folder / "fragile.onnx")
@@ -43,6 +38,7 @@ def failing(project_root: Path, digits: Path, tmp_path_factory: pytest.TempPathF
         f"--config={folder / 'c.yaml'}",
         "--max_trials=1",
         "--refine=none",
+        "--eval_samples=150",
     ]
 
 
@@ -97,11 +93,13 @@ def test_formats_are_one_model(demo: Run) -> None:
 
 
 @pytest.mark.parametrize(("name", "suffix"), FORMATS.items())
-def test_reported_accuracy_is_what_the_file_scores(demo: Run, digits: Path, name: str, suffix: str) -> None:
+def test_reported_accuracy_is_what_the_file_scores(
+    demo: Run, digits: DigitsDataset, name: str, suffix: str
+) -> None:
     """Counted again without any of our reading, evaluating or session code."""
     session = ort.InferenceSession(demo.model(suffix), providers=["CPUExecutionProvider"])
     correct = 0
-    paths = sorted((digits / "evaluation").rglob("*.png"))
+    paths = sorted(digits.evaluation.rglob("*.png"))
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("RGB"), dtype=np.float32) / 255
         image = ((pixels - np.float32(0.5)) / np.float32(0.5)).transpose(2, 0, 1)[None]
@@ -131,14 +129,34 @@ def test_calibration_and_evaluation_images_are_apart(demo: Run) -> None:
     assert images["calibration"]["sha256"] != images["evaluation"]["sha256"]
 
 
-def test_same_bytes_with_one_thread_as_with_two(demo: Run, run_program: Runner) -> None:
-    again = run_program("--demo", "--threads=1", "--quiet")
+@pytest.fixture(scope="module")
+def again(run_program: Runner, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The example once more: with one thread, quietly, and into a file that is named."""
+    file = tmp_path_factory.mktemp("named") / "a b-int8.onnx"
+    return run_program("--demo", "--threads=1", "--quiet", file=file)
+
+
+def test_same_bytes_with_one_thread_as_with_two(demo: Run, again: Run) -> None:
     for suffix in FORMATS.values():
         assert again.model(suffix).read_bytes() == demo.model(suffix).read_bytes()
 
 
-def test_quiet_prints_the_verdict_alone(run_program: Runner) -> None:
-    run = run_program("--demo", "--quiet", "--quant_format=QDQ", "--refine=none")
+def test_one_file_name_gives_the_pair_beside_it(again: Run) -> None:
+    assert again.code == 0
+    assert sorted(path.name for path in again.folder.iterdir()) == [
+        "a b-int8-report.html",
+        "a b-int8-report.json",
+        "a b-int8-report.md",
+        "a b-int8.onnx",
+        "a b-qdq.onnx",
+    ]
+
+
+def test_quiet_prints_the_verdict_alone(again: Run, run_program: Runner) -> None:
+    assert again.stdout.startswith("PASS: QOperator and QDQ: ")
+    assert again.stdout.count("\n") == 1
+    assert again.stderr == ""
+    run = run_program("--demo", "--quiet", "--quant_format=QDQ", "--refine=none", "--no_html")
     assert run.stdout.startswith("PASS: QDQ: ")
     assert run.stdout.count("\n") == 1
     assert run.stderr == ""
@@ -187,7 +205,9 @@ def test_a_signal_leaves_nothing(
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from quantize.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", start, "tune", "--demo", f"--output_model={tmp_path / 'out'}"]
+    # With few images to judge, of all that are there: it measures ranges as soon as it has begun.
+    flags = ["--demo", "--eval_samples=50", f"--output_model={tmp_path / 'out'}"]
+    command = [sys.executable, "-c", start, "tune", *flags]
     process = subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -201,26 +221,3 @@ def test_a_signal_leaves_nothing(
     assert "Traceback" not in rest
     assert not (tmp_path / "out").exists()
     assert list(temporary.iterdir()) == []
-
-
-def test_one_file_name_gives_the_pair_beside_it(
-    run_program: Runner, project_root: Path, tmp_path: Path
-) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(project_root)}
-    command = [
-        sys.executable,
-        "-m",
-        "quantize",
-        "tune",
-        "--demo",
-        "--quiet",
-        f"--output_model={tmp_path / 'a b-int8.onnx'}",
-    ]
-    assert subprocess.run(command, env=environment, check=False, cwd=tmp_path).returncode == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "a b-int8-report.html",
-        "a b-int8-report.json",
-        "a b-int8-report.md",
-        "a b-int8.onnx",
-        "a b-qdq.onnx",
-    ]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import quantize
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.model import read_signature
 from tests.quantize.net import Net
@@ -182,7 +183,9 @@ def test_every_kind_is_integer_within_tolerance(name: str, tmp_path: Path) -> No
     case = CASES[name]
     (tmp_path / "images").mkdir()
     model, fields = write(case, tmp_path / "images")
-    result = quantize.tune(model, fields, tmp_path / "out")
+    # Charts look the same for all of them, and take most of the time.
+    brief = ReportOptions(pages=name == "plain")
+    result = quantize.tune(model, fields, tmp_path / "out", report=brief)
     assert result.passed, result.sentence
     assert [entry for entry in result.report["tuning"]["fp32_operators"] if entry["fallback"]] == []
     fp32 = result.report["models"]["fp32"]["accuracy"]

@@ -11,7 +11,8 @@ import pytest
 
 import quantize
 from quantize.config import SHIPPED_FOLDER, load_config
-from quantize.demo_data import DigitsDataset, write_digits_dataset
+from quantize.demo_data import DigitsDataset
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.measure import run_benchmark, run_evaluate
 from quantize.model import load_model
@@ -25,9 +26,8 @@ NETWORKS = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> DigitsDataset:
-    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
+# Pages, and what is found out for them alone, take longer than the rest; one test here has them made.
+BRIEF = ReportOptions(pages=False)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def paths(digits: DigitsDataset) -> dict[str, object]:
 def test_every_network_is_integer_within_tolerance(
     network: Path, paths: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refined = {**paths, "refine.effort": "full"}
-    result = quantize.tune(network, "demo_digits.yaml", tmp_path, overrides=refined)
+    refined = {**paths, "refine.effort": "full", "evaluation.accuracy.sampling_size": 500}
+    result = quantize.tune(network, "demo_digits.yaml", tmp_path, overrides=refined, report=BRIEF)
     assert result.passed
     assert result.exit_code == 0
     assert capsys.readouterr().out.startswith("PASS: ")
@@ -86,6 +86,7 @@ def test_one_folder_for_both_sides_is_shared_out(digits: DigitsDataset, tmp_path
         tmp_path,
         dataset_location=digits.evaluation,
         overrides={"refine.effort": "fast"},
+        report=BRIEF,
     )
     images = result.report["images"]
     counts = [images[side]["count"] for side in ("calibration", "selection", "evaluation")]
@@ -99,7 +100,12 @@ def test_overlap_that_was_asked_for_is_told(digits: DigitsDataset, tmp_path: Pat
         "refine.effort": "none",
     }
     result = quantize.tune(
-        NETWORKS[0], "demo_digits.yaml", tmp_path, dataset_location=digits.evaluation, overrides=asked
+        NETWORKS[0],
+        "demo_digits.yaml",
+        tmp_path,
+        dataset_location=digits.evaluation,
+        overrides=asked,
+        report=BRIEF,
     )
     shared = result.report["images"]["overlap_count"]
     assert shared > 0
@@ -131,21 +137,31 @@ def test_data_that_do_not_fit_the_model_are_refused_before_work(
         quantize.tune(NETWORKS[0], broken, tmp_path / "out")
 
 
-def test_a_quantized_model_is_refused_by_name(paths: dict[str, object], tmp_path: Path) -> None:
-    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides=paths)
+@pytest.fixture(scope="module")
+def plain(paths: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> quantize.TuningResult:
+    """A run without refinement."""
+    out = tmp_path_factory.mktemp("plain")
+    return quantize.tune(NETWORKS[0], "demo_digits.yaml", out, overrides=paths, report=BRIEF)
+
+
+def test_a_quantized_model_is_refused_by_name(
+    plain: quantize.TuningResult, paths: dict[str, object], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="is quantized already"):
-        quantize.tune(result.models["QDQ"], "demo_digits.yaml", tmp_path / "again", overrides=paths)
+        quantize.tune(plain.models["QDQ"], "demo_digits.yaml", tmp_path / "again", overrides=paths)
 
 
 def test_settings_that_mean_no_operator_are_told(paths: dict[str, object], tmp_path: Path) -> None:
     stray = {"quantization.op_wise": {"Nothing_*": {"activation": {"dtype": ["fp32"]}}}}
-    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides={**paths, **stray})
+    given = {**paths, **stray, "evaluation.accuracy.sampling_size": 100}
+    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides=given, report=BRIEF)
     assert "quantization.op_wise.Nothing_* means no operator that can be int8" in result.report["warnings"]
 
 
 def test_an_operator_kept_in_fp32_is_listed_with_the_reason(paths: dict[str, object], tmp_path: Path) -> None:
     kept = {"quantization.optype_wise": {"Gemm": {"activation": {"dtype": ["fp32"]}}}}
-    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides={**paths, **kept})
+    given = {**paths, **kept}
+    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides=given, report=BRIEF)
     (gemm,) = [entry for entry in result.report["tuning"]["fp32_operators"] if entry["fallback"]]
     assert gemm["op_type"] == "Gemm"
     assert "configuration" in gemm["reason"]
@@ -155,16 +171,15 @@ def test_an_operator_kept_in_fp32_is_listed_with_the_reason(paths: dict[str, obj
 
 
 def test_measuring_prints_what_the_report_says(
-    paths: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain: quantize.TuningResult, paths: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = quantize.tune(NETWORKS[0], "demo_digits.yaml", tmp_path, overrides=paths)
     config = load_config(SHIPPED_FOLDER / "demo_digits.yaml").with_overrides(paths)
     capsys.readouterr()
-    assert run_evaluate(config, input_model=result.models["QDQ"], verbosity="quiet") == 0
-    correct = result.report["models"]["int8"]["QDQ"]["accuracy"]["top1_correct"]
+    assert run_evaluate(config, input_model=plain.models["QDQ"], verbosity="quiet") == 0
+    correct = plain.report["models"]["int8"]["QDQ"]["accuracy"]["top1_correct"]
     assert f"Accuracy: {correct / 797:.4f} top-1" in capsys.readouterr().out
     few = config.with_overrides({"evaluation.performance.iteration": 5, "evaluation.performance.warmup": 1})
-    assert run_benchmark(few, input_model=result.models["QDQ"], verbosity="quiet") == 0
+    assert run_benchmark(few, input_model=plain.models["QDQ"], verbosity="quiet") == 0
     out = capsys.readouterr().out
     assert "Latency: " in out
     assert "images/s" in out

@@ -12,17 +12,13 @@ import quantize
 from calibration import prepared
 from calibration.store import Store
 from quantize.demo import run_demo
-from quantize.demo_data import DigitsDataset, write_digits_dataset
+from quantize.demo_data import DigitsDataset
+from quantize.diagnose.options import ReportOptions
 from quantize.pipeline import TuningResult
 
 MODEL = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits-mobilenetv2.onnx"
 CALIBRATION, EVALUATION = 20, 60
 Tune = Callable[..., TuningResult]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> DigitsDataset:
-    return write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
 
 
 @pytest.fixture
@@ -37,9 +33,16 @@ def tune(digits: DigitsDataset, tmp_path: Path) -> Tune:
         "refine.effort": "none",
     }
 
-    def run(name: str, **changes: object) -> TuningResult:
+    # Pages and what is found out for them alone take several times as long as all the rest.
+    def run(name: str, *, pages: bool = False, **changes: object) -> TuningResult:
         given = {key.replace("__", "."): value for key, value in changes.items()}
-        return quantize.tune(MODEL, "demo_digits.yaml", tmp_path / name, overrides={**overrides, **given})
+        return quantize.tune(
+            MODEL,
+            "demo_digits.yaml",
+            tmp_path / name,
+            overrides={**overrides, **given},
+            report=ReportOptions(pages=pages),
+        )
 
     return run
 
@@ -62,9 +65,9 @@ def models(result: TuningResult) -> dict[str, bytes]:
 
 
 def test_every_image_is_decoded_once_and_the_next_run_decodes_none(tune: Tune, decoded: list[str]) -> None:
-    cold = tune("cold")
+    cold = tune("cold", pages=True)
     assert len(decoded) == len(set(decoded)) == CALIBRATION + EVALUATION
-    warm = tune("warm")
+    warm = tune("warm", pages=True)
     assert len(decoded) == CALIBRATION + EVALUATION
     assert models(cold) == models(warm)
     for part in ("accuracy", "sha256"):
@@ -98,7 +101,7 @@ def test_a_cache_that_fails_is_a_warning(tune: Tune, tmp_path: Path, what: str) 
 
 
 def test_the_report_says_where_the_time_went(tune: Tune) -> None:
-    result = tune("out")
+    result = tune("out", pages=True)
     stages = {stage["name"]: stage for stage in result.report["run"]["stages"]}
     assert list(stages) == [
         "read and prepare the model",
@@ -133,5 +136,5 @@ def test_the_example_leaves_nothing_in_the_users_cache(
         "evaluation.accuracy.sampling_size": 20,
         "refine.effort": "none",
     }
-    run_demo(tmp_path / "out", few, verbosity="quiet")
+    run_demo(tmp_path / "out", few, verbosity="quiet", report=ReportOptions(pages=False))
     assert not (tmp_path / "users").exists()

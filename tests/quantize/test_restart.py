@@ -12,7 +12,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 import quantize
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.data import load_data
-from quantize.demo_data import write_digits_dataset
+from quantize.demo_data import DigitsDataset
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.model import load_model, read_signature
 
@@ -30,8 +31,7 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # the package is unt
 
 
 @pytest.fixture(scope="module")
-def overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    digits = write_digits_dataset(tmp_path_factory.mktemp("digits") / "set")
+def overrides(digits: DigitsDataset) -> dict[str, object]:
     return {
         f"quantization.calibration.{ROOT}": digits.calibration,
         f"evaluation.accuracy.{ROOT}": digits.evaluation,
@@ -53,7 +53,12 @@ def theirs(overrides: dict[str, object], tmp_path_factory: pytest.TempPathFactor
 
 def test_it_is_refined_and_verified(theirs: Path, overrides: dict[str, object], tmp_path: Path) -> None:
     result = quantize.tune(
-        MODEL, "demo_digits.yaml", tmp_path / "out", overrides=overrides, start_from=theirs
+        MODEL,
+        "demo_digits.yaml",
+        tmp_path / "out",
+        overrides=overrides,
+        start_from=theirs,
+        report=ReportOptions(pages=False),
     )
     assert result.passed
     assert set(result.models) == {"QOperator", "QDQ"}

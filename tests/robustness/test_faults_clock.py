@@ -13,8 +13,11 @@ import pytest
 import quantize
 from calibration.store import Store
 from quantize.benchmark import benchmark
+from quantize.diagnose.options import ReportOptions
 
 _DAY_S = 86_400.0
+# No page looks at the clock, and they take most of a small run's time.
+BRIEF = ReportOptions(pages=False)
 
 
 @pytest.fixture
@@ -43,7 +46,9 @@ def test_a_search_while_the_clock_goes_back(
 ) -> None:
     overrides = {"refine.effort": "none", "cache.dir": tmp_path / "cache"}
     limited = {**overrides, "tuning.exit_policy.timeout": timeout}
-    before = quantize.tune(tiny / "net.onnx", tiny / "c.yaml", tmp_path / "a", overrides=overrides)
+    before = quantize.tune(
+        tiny / "net.onnx", tiny / "c.yaml", tmp_path / "a", overrides=overrides, report=BRIEF
+    )
     looks = 0
 
     def seconds() -> float:
@@ -53,7 +58,9 @@ def test_a_search_while_the_clock_goes_back(
 
     monkeypatch.setattr(time, "time", seconds)
     monkeypatch.setattr(time, "time_ns", lambda: int(seconds() * 1e9))
-    result = quantize.tune(tiny / "net.onnx", tiny / "c.yaml", tmp_path / "b", overrides=limited)
+    result = quantize.tune(
+        tiny / "net.onnx", tiny / "c.yaml", tmp_path / "b", overrides=limited, report=BRIEF
+    )
     assert looks > 0
     trials = result.report["tuning"]["trials"]
     assert all(trial["duration_s"] >= 0 for trial in trials)

@@ -15,7 +15,7 @@ import pytest
 from quantize.holding import held
 from quantize.moving import JOURNAL, move_into_place
 from quantize.report.volatile import steady
-from tests.robustness.programs import FILES, PROJECT, Launch, Program, contents, kill
+from tests.robustness.programs import FILES, PATIENCE_S, PROJECT, Launch, Program, contents, kill
 
 KILLS = 20
 # Every so many kills the cache is emptied, so that runs of every length are killed.
@@ -24,13 +24,27 @@ FLAGS = ("--refine=fast", "--resume", "--threads=2")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(launch: Launch, few_digits: Path) -> tuple[Program, float]:
-    """A run that nobody disturbed, and how long it took, in seconds."""
-    program = launch(few_digits)
-    began_s = time.monotonic()
-    done = program.run(*FLAGS)
-    assert done.returncode == 0, done.stderr
+def undisturbed(launch: Launch) -> tuple[Program, float]:
+    """A run that nobody disturbed, and how long it took once it had begun to work, in seconds."""
+    program = launch()
+    with at_work(program) as process:
+        began_s = time.monotonic()
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
     return program, time.monotonic() - began_s
+
+
+def at_work(program: Program) -> subprocess.Popen[str]:
+    """Starts a run; returns as soon as everything is imported that comes before the first image.
+
+    Until then nothing is there that a kill could leave behind.
+    """
+    process = program.start(*FLAGS, stdout=subprocess.DEVNULL)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("checking images"):
+            return process
+    raise AssertionError("ended before it looked at an image")
 
 
 def earlier_results(program: Program) -> dict[str, bytes]:
@@ -48,14 +62,12 @@ def earlier_results(program: Program) -> dict[str, bytes]:
     "run, which reuses the finished trial and gives the same bytes as a run that was never killed",
     times=KILLS,
 )
-def test_killed_at_random_moments(
-    undisturbed: tuple[Program, float], launch: Launch, few_digits: Path
-) -> None:
+def test_killed_at_random_moments(undisturbed: tuple[Program, float], launch: Launch) -> None:
     reference, whole_s = undisturbed
     finished = contents(reference.out)
-    program = launch(few_digits)
+    program = launch()
     moments = random.Random(20260731)
-    # One moment in each twentieth of the run, in a random order.
+    # One moment in each twentieth of the work, in a random order.
     shares = [(number + moments.random()) / KILLS for number in range(KILLS)]
     moments.shuffle(shares)
     kills = 0
@@ -64,9 +76,9 @@ def test_killed_at_random_moments(
             subprocess.run(["rm", "-rf", str(program.cache)], check=True)
             program.cache.mkdir()
         before = earlier_results(program)
-        process = program.start(*FLAGS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = at_work(program)
         try:
-            process.wait(timeout=whole_s * shares[kills])
+            process.communicate(timeout=whole_s * shares[kills])
         except subprocess.TimeoutExpired:
             kill(process)
             kills += 1

@@ -15,6 +15,7 @@ from calibration.store import Store
 from quantize import judging, search
 from quantize.cli import main
 from quantize.config import SHIPPED_FOLDER, load_config
+from quantize.diagnose.options import ReportOptions
 from quantize.errors import InputError
 from quantize.pipeline import TuningResult
 from quantize.refine import refiner
@@ -29,10 +30,15 @@ Tune = Callable[..., TuningResult]
 def tune(tiny: Path, tmp_path: Path) -> Tune:
     overrides = {"refine.effort": "fast", "cache.dir": tmp_path / "cache", "threads": 2}
 
-    def run(**changes: object) -> TuningResult:
+    # Pages and charts are none of the work that is kept, and most of a small run's time.
+    def run(*, pages: bool = False, **changes: object) -> TuningResult:
         given = {key.replace("__", "."): value for key, value in changes.items()}
         return quantize.tune(
-            tiny / "net.onnx", tiny / "c.yaml", tmp_path / "out", overrides={**overrides, **given}
+            tiny / "net.onnx",
+            tiny / "c.yaml",
+            tmp_path / "out",
+            overrides={**overrides, **given},
+            report=ReportOptions(pages=pages),
         )
 
     return run
@@ -77,12 +83,13 @@ def entries(folder: Path) -> list[Path]:
 )
 @pytest.mark.parametrize("effort", ["none", "fast", "full"])
 def test_finished_trials_are_reused(effort: str, tune: Tune, work_done: list[str]) -> None:
-    first = tune(refine__effort=effort)
+    pages = effort == "full"
+    first = tune(refine__effort=effort, pages=pages)
     assert first.report["run"]["reused"] == {"trials": [], "pieces": 0, "saved_s": 0.0}
     models = bytes_of(first)
     done = len(work_done)
     assert done >= 1
-    second = tune(refine__effort=effort, tuning__resume=True)
+    second = tune(refine__effort=effort, tuning__resume=True, pages=pages)
     assert len(work_done) == done
     assert second.report["run"]["reused"]["trials"] == [1]
     assert second.report["run"]["reused"]["saved_s"] > 0
@@ -177,7 +184,12 @@ def test_refining_a_given_model_is_resumed(tiny: Path, tune: Tune, tmp_path: Pat
     def restart(name: str, *, resume: bool) -> TuningResult:
         overrides = {"refine.effort": "fast", "cache.dir": tmp_path / "cache", "tuning.resume": resume}
         return quantize.tune(
-            tiny / "net.onnx", tiny / "c.yaml", tmp_path / name, overrides=overrides, start_from=given
+            tiny / "net.onnx",
+            tiny / "c.yaml",
+            tmp_path / name,
+            overrides=overrides,
+            start_from=given,
+            report=ReportOptions(pages=False),
         )
 
     whole, resumed = restart("a", resume=False), restart("b", resume=True)

@@ -54,7 +54,7 @@ urllib.request.urlopen("http://127.0.0.1:9/")
     "opens no connection, looks up no name, unpickles nothing, starts no shell",
 )
 def test_the_main_job_asks_nobody_and_runs_nothing_else(tmp_path: Path) -> None:
-    flags = ["--demo", "--refine=none", "--threads=2", "--output_model=out"]
+    flags = ["--demo", "--refine=none", "--eval_samples=60", "--threads=2", "--output_model=out"]
     done, noted = watched(tmp_path, "-m", "quantize", "tune", *flags)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "out" / "report.html").is_file()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -116,6 +116,7 @@ BOUNDS = st.tuples(within(1e30), within(1e30)).map(lambda ends: (min(*ends, 0.0)
     does="the bounds stay within what was seen, and in order",
 )
 @given(counts=HISTOGRAMS, bounds=BOUNDS)
+@example(counts=np.zeros(BIN_COUNT, np.int64), bounds=(0.0, 1.0))
 def test_histogram_rules_stay_within(counts: Any, bounds: tuple[float, float]) -> None:
     for rule in (_percentile, _mse, _kl):
         low, high = rule(counts, bounds, activation_scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,12 @@ from quantize.benchmark import Latency
 from quantize.kernels import Coverage
 from quantize.metrics import Counts, Equality, Fidelity
 from quantize.portability import PairBound, Portability
+from quantize.report.pages import render_html
 from quantize.statistics import PairedOutcomes
 from quantize.target import PORTABLE, Target
 from quantize.throughput import Throughput
 from quantize.verify import Artefact, Decline, FileFacts, Verification
+from tests.quantize.report.samples import HOSTILE, TAME, report, thumbnails
 
 _EXACT = Portability(Equality(400, 400, 0.0), PairBound(36, 17))
 Maker = Callable[..., Verification]
@@ -82,3 +85,24 @@ def _throughput(formats: tuple[str, ...], fixed_batch: int | None) -> Throughput
     rates = {name: 120.0 + 130.0 * place for place, name in enumerate(names)}
     ratios = {name: rate / 120.0 for name, rate in rates.items()}
     return Throughput(fixed_batch or 32, fixed_batch is not None, 2, rates, ratios)
+
+
+@pytest.fixture(scope="session")
+def tame(make_verification: Maker) -> dict[str, Any]:
+    return report(make_verification(), TAME)
+
+
+@pytest.fixture(scope="session")
+def hostile(make_verification: Maker) -> dict[str, Any]:
+    return report(make_verification(), HOSTILE)
+
+
+@pytest.fixture(scope="session")
+def tame_page(tame: dict[str, Any]) -> str:
+    """Drawn once: its charts take a second."""
+    return render_html(tame, thumbnails(24))
+
+
+@pytest.fixture(scope="session")
+def hostile_page(hostile: dict[str, Any]) -> str:
+    return render_html(hostile, thumbnails(len(HOSTILE)))

@@ -13,6 +13,9 @@ from quantize.errors import InputError
 # `report.json` in a folder of results, `NAME-report.json` beside a named one.
 _REPORTS = "*report.json"
 
+# Reports whose fields mean what is read here; a minor version only adds some.
+_READABLE_MAJOR = "1"
+
 
 @dataclass(frozen=True)
 class Decline:
@@ -118,6 +121,8 @@ def _in_report(path: Path, sha256: str) -> Evidence | None:
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or brackets without end
         raise InputError(f"--report {path}: is not JSON; give the report.json that tuning wrote") from error
     try:
+        if str(content["schema_version"]).partition(".")[0] != _READABLE_MAJOR:
+            raise ValueError(f"schema {content['schema_version']}")
         for kind, artefact in content["models"]["int8"].items():
             if artefact["sha256"] == sha256:
                 return _evidence(path, content, kind, artefact)

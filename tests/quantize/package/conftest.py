@@ -28,6 +28,7 @@ def report_about(model: Path, fp32: Path, *, kind: str = "QOperator", passed: bo
             "overlap_count": 0,
             "transforms": [{"name": "CenterCrop", "size": [8, 8]}, {"name": "Rescale"}],
         },
+        "schema_version": "1.2",
         "models": {
             "fp32": {
                 "path": f"/home-of-someone/{fp32.name}",

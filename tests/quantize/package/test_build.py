@@ -210,6 +210,16 @@ def test_what_is_no_report(content: str, message: str, tuned: Path) -> None:
         packaged(tuned, report=path)
 
 
+@pytest.mark.parametrize("version", ["2.0", "9.9", "", None])
+def test_a_report_of_another_schema_is_no_evidence(version: object, tuned: Path) -> None:
+    """Its fields may mean something else."""
+    path = tuned.parent / "report.json"
+    report = report_about(tuned, tuned.with_name("net-12.onnx")) | {"schema_version": version}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    with pytest.raises(InputError, match="of another version"):
+        packaged(tuned, report=path)
+
+
 def test_a_model_that_failed_is_packaged_only_on_request(tuned: Path) -> None:
     report = report_about(tuned, tuned.with_name("net-12.onnx"), passed=False)
     (tuned.parent / "report.json").write_text(json.dumps(report), encoding="utf-8")

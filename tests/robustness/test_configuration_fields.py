@@ -179,7 +179,7 @@ FLAGS = [
     ("--cache_size=1e300", "--cache_size: expected at most 1000000"),
     ("--ranges=narrow", "--ranges: 'narrow' is no rule"),
     ("--on_bad_image=ignore", "--on_bad_image: expected stop or skip, got 'ignore'"),
-    (f"--config={'x' * 5000}", "--config: expected a path, got a name of 5000 characters"),
+    (f"--config={'x' * 5000}", "--config: expected a path, got a name of 5000 bytes"),
     (f"--config={'x/' * 5000}", "no such configuration"),
     (f"--seed={'9' * 5000}", "--seed: expected a whole number"),
 ]

@@ -40,33 +40,49 @@ def swallows(*_, **__):
 """
 
 
-def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str, float]:
-    """Sends the signal; exit code, what was printed, and how long it took to end."""
+def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, float]:
+    """Sends the signal; exit code, what was printed to standard error, and how long it took to end."""
     began_s = time.monotonic()
     process.send_signal(number)
     try:
-        out, err = process.communicate(timeout=PATIENCE_S)
+        _, err = process.communicate(timeout=PATIENCE_S)
     finally:
         kill(process)
-    return process.returncode, out, err, time.monotonic() - began_s
+    return process.returncode, err, time.monotonic() - began_s
 
 
-def assert_clean(
-    program: Program, process: subprocess.Popen[str], number: signal.Signals, *, may_be_done: bool = False
-) -> float:
+def ended_by_itself(program: Program, process: subprocess.Popen[str], number: signal.Signals) -> bool:
+    """False where the signal ended it, cleanly; True where it was so near its end that it did not notice."""
     before = contents(program.out)
-    code, _, err, took_s = ended(process, number)
+    code, err, took_s = ended(process, number)
+    found = contents(program.out)
+    assert program.rubbish() == []
+    if code == 0:
+        assert set(found) == set(FILES)
+        return True
+    assert_obeyed(number, code, err, took_s)
+    # All results may have got their names when the signal comes.
+    assert found == before or set(found) == set(FILES)
+    return False
+
+
+def assert_clean(program: Program, process: subprocess.Popen[str], number: signal.Signals) -> float:
+    """How long it took to end, leaving all as it was."""
+    before = contents(program.out)
+    code, err, took_s = ended(process, number)
+    assert_obeyed(number, code, err, took_s)
+    assert contents(program.out) == before
+    assert program.rubbish() == []
+    return took_s
+
+
+def assert_obeyed(number: signal.Signals, code: int, err: str, took_s: float) -> None:
     # Until the handlers are set, some milliseconds, these signals end it as they end any program.
     assert code in (128 + number, -number), err
     assert "Traceback" not in err
     if code > 0:
         assert err.splitlines()[-1] == WORDS[number]
     assert took_s < PROMISED_S + SLACK_S
-    found = contents(program.out)
-    # All results may have got their names when the signal comes.
-    assert found == before or (may_be_done and set(found) == set(FILES))
-    assert program.rubbish() == []
-    return took_s
 
 
 def with_results(program: Program) -> Program:
@@ -89,11 +105,12 @@ def test_at_random_moments(part: int, launch: Launch, whole_s: float) -> None:
         # What happens to Python before it reads our first line is its own affair.
         process = program.start(*FLAGS, prelude='import sys; print("begun", file=sys.stderr, flush=True)')
         wait_for(process, "begun")
+        assert part + moment > 0, "it takes no notice of the signal"
         try:
             process.communicate(timeout=whole_s * (part + moment) / PARTS)
         except subprocess.TimeoutExpired:
-            assert_clean(program, process, number, may_be_done=True)
-            return
+            if not ended_by_itself(program, process, number):
+                return
         moment -= 1  # it was quicker this time
 
 
@@ -205,7 +222,7 @@ os.replace = slowly
 """
     process = with_results(program).start(*FLAGS, prelude=prelude)
     wait_for(process, "moving")
-    code, _, err, took_s = ended(process, number)
+    code, err, took_s = ended(process, number)
     assert code == 128 + number
     assert err.splitlines()[-1] == WORDS[number]
     assert took_s < PROMISED_S + SLACK_S

@@ -13,12 +13,13 @@ from quantize.diagnose.ablation import Effect, Models, whole_model
 from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
 from quantize.export import to_qoperator
+from quantize.measuring import measure_ranges
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import EXTREME_RULES, RangeTable
 from quantize.refine import Draft, Refiner
+from quantize.refining import begin_refinement
 from quantize.report.refinement import refinement_lines
 from quantize.scales import ActivationScale
-from quantize.search import make_refiner, measure_ranges
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.target import Target
@@ -70,7 +71,7 @@ def begin(
         rule = min(effects, key=lambda name: effects[name].kl_nats)
         return Begun(rule, effects[rule], plain[rule])
     stages.say(f"refining the model once ({config.refine.effort}); every measurement takes it apart")
-    refiner = make_refiner(config, source, data, table, stages)
+    source, _, refiner = begin_refinement(config, source, data, table, stages)
     if refiner is None:
         raise InputError(
             "--refine: too few images to choose between variants; give more images, or --refine=none"

@@ -74,7 +74,7 @@ class Inquiry:
         with stages.stage("look for causes"):
             stages.say("looking for the causes of errors")
             signal, notes = measured_signal(
-                self._source.prepared,
+                found.fp32,
                 self._source.inventory,
                 found.model,
                 self._data.calibration,

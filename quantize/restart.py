@@ -13,13 +13,15 @@ from quantize.data import Data
 from quantize.engine import EngineResult, Trial
 from quantize.errors import InputError, PipelineError
 from quantize.judging import AccuracyJudge
+from quantize.measuring import measure_ranges
 from quantize.model import load_model
 from quantize.operators import FloatOperator
 from quantize.qdq import write_qdq
 from quantize.refine import Network, Refiner, RefineReport
 from quantize.refine.given import GIVEN, Given, GivenRanges, read_given
+from quantize.refining import given_refiner
 from quantize.saturation import SATURATION_IMAGES, find_saturation
-from quantize.search import make_refiner, measure_ranges, say_trial
+from quantize.search import say_trial
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.work import Work
@@ -80,6 +82,7 @@ def refine_given(
     floats = tuple(FloatOperator(o.name, o.op_type, _FLOAT_REASON, fallback=True) for o in left)
     return EngineResult(
         model=model,
+        fp32=source.prepared,
         met=trial.met,
         trial=trial,
         trials=(trial,),
@@ -111,7 +114,7 @@ class _Setting:
         """
         config, source, data, stages = self.config, self.source, self.data, self.stages
         ranges = GivenRanges(measure_ranges(config, source, data, stages, self.work), given.scales)
-        refiner = make_refiner(config, source, data, ranges, stages, first_rule=GIVEN, work=self.work)
+        refiner = given_refiner(config, source, data, ranges, stages, first_rule=GIVEN, work=self.work)
         if refiner is None:
             raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
         return refiner

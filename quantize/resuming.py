@@ -121,17 +121,26 @@ def _own_digest() -> str:
 
 
 def _extremes_out(extremes: Extremes) -> tuple[Json, Mapping[str, Array]]:
-    names = list(extremes.lows)
+    names, by_channel = list(extremes.lows), list(extremes.channel_lows)
     tables = {
         "lows": np.array([extremes.lows[name] for name in names], np.float32),
         "highs": np.array([extremes.highs[name] for name in names], np.float32),
     }
-    return {"tensors": names}, tables
+    for place, name in enumerate(by_channel):
+        ends = [extremes.channel_lows[name], extremes.channel_highs[name]]
+        tables[f"channels{place}"] = np.array(ends, np.float32)
+    return {"tensors": names, "by_channel": by_channel}, tables
 
 
 def _extremes_in(values: Json, arrays: Mapping[str, Array]) -> Extremes:
-    lows = dict(zip(values["tensors"], arrays["lows"], strict=True))
-    return Extremes(lows, dict(zip(values["tensors"], arrays["highs"], strict=True)))
+    names, by_channel = values["tensors"], values["by_channel"]
+    ends = {name: arrays[f"channels{place}"] for place, name in enumerate(by_channel)}
+    return Extremes(
+        lows=dict(zip(names, arrays["lows"], strict=True)),
+        highs=dict(zip(names, arrays["highs"], strict=True)),
+        channel_lows={name: pair[0] for name, pair in ends.items()},
+        channel_highs={name: pair[1] for name, pair in ends.items()},
+    )
 
 
 def _histograms_out(histograms: Histograms) -> tuple[Json, Mapping[str, Array]]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
-
-import numpy as np
 
 from quantize import engine
 from quantize.baseline import Baseline
@@ -15,15 +12,11 @@ from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
 from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
-from quantize.nonfinite import naming_of
-from quantize.operators import Inventory, tensors_before_weights
-from quantize.ranges import RangeTable, collect_extremes, collect_histograms
-from quantize.ranges.collect import each_alone
-from quantize.refine import AUTO, Network, RefineOptions, Refiner
-from quantize.refine.ranges import Ranges
+from quantize.measuring import measure_ranges
+from quantize.operators import Inventory
+from quantize.refine import AUTO
+from quantize.refining import begin_refinement
 from quantize.report.refinement import refinement_lines
-from quantize.resuming import EXTREMES, HISTOGRAMS
-from quantize.scales import scale_maker
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.work import Work
@@ -58,7 +51,7 @@ def search(
     work = Work.forgotten() if work is None else work
     ranges = measure_ranges(config, source, data, stages, work)
     judge = make_judge(config, source, data, baseline, work)
-    refiner = make_refiner(config, source, data, ranges, stages, work=work)
+    source, ranges, refiner = begin_refinement(config, source, data, ranges, stages, work=work)
     needed = {"accuracy"} if refiner is None else {"accuracy", "refinement"}
     reused: list[int] = []
     task = Task(
@@ -136,88 +129,6 @@ def say_trial(
         stages.say(whole)
     finished = " (finished by an earlier run)" if reused else ""
     stages.say(f"trial {trial.number}: {trial.description}: {accuracy}, {verb} the criterion{finished}")
-
-
-def measure_ranges(
-    config: Config, source: Source, data: Data, stages: Stages, work: Work | None = None
-) -> RangeTable:
-    """Measures the extremes of every tensor that could be quantized; histograms when a rule asks for them."""
-    threads = config.thread_count
-    work = Work.forgotten() if work is None else work
-    tensors = list(
-        dict.fromkeys(name for operator in source.inventory.quantizable for name in operator.tensors)
-    )
-    with stages.stage("measure the ranges"):
-        extremes = work.done(
-            "ranges",
-            {"tensors": tensors},
-            lambda: collect_extremes(source.prepared, tensors, data.calibration, threads=threads),
-            EXTREMES,
-        )
-        stages.count_images("measure the ranges", len(data.calibration.images))
-    if work.left:
-        stages.say("note: an earlier run with these settings left finished work; --resume would reuse it")
-    return RangeTable(
-        extremes,
-        lambda: work.done(
-            "histograms",
-            {"tensors": tensors},
-            lambda: collect_histograms(source.prepared, extremes, data.calibration, threads=threads),
-            HISTOGRAMS,
-        ),
-        scale_maker(config.target),
-        frozenset(tensors) - tensors_before_weights(source.prepared.graph),
-    )
-
-
-# So many images teach the passes as much as more would (DESIGN: "200 instead of 100 images: nothing beyond
-# the noise"); ranges are measured on all of them. The limit keeps memory flat.
-_REFINE_IMAGE_COUNT = 128
-
-
-def make_refiner(
-    config: Config,
-    source: Source,
-    data: Data,
-    ranges: Ranges,
-    stages: Stages,
-    *,
-    first_rule: str | None = None,
-    work: Work | None = None,
-) -> Refiner | None:
-    """The refinement that the configuration asks for; None for none, or without images to judge it by."""
-    wanted = config.refine
-    if wanted.effort == "none":
-        return None
-    if data.judging is None:
-        stages.say("warning: too few images to choose between variants; the model is not refined")
-        return None
-    options = RefineOptions(
-        effort=wanted.effort,
-        ranges=wanted.ranges,
-        scaling=wanted.scaling,
-        equalize=wanted.equalize,
-        weights=wanted.weights,
-        biases=wanted.biases,
-        gain=wanted.gain,
-        layout=wanted.layout,
-        seed=config.seed,
-    )
-    network = Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
-    with stages.stage("read images to refine on"):
-        learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
-        judging = [image for images, _ in data.judging for image in np.split(images, len(images))]
-    return Refiner(
-        network,
-        ranges,
-        learnt,
-        judging,
-        options,
-        threads=config.thread_count,
-        first_rule=first_rule,
-        naming=naming_of(data.judging),
-        work=work,
-    )
 
 
 def _options(

@@ -32,6 +32,9 @@ class Refine(Section):
         description="Rule for activation ranges: auto (by the effect on the selection images), quantile, "
         "median, mean, quantile90, minmax, mse, percentile or kl. Default: auto.",
     )
+    centre: bool = Field(
+        default=True, description="Move channels over each other, exactly, in biases. Default: true."
+    )
     scaling: bool = Field(
         default=True,
         description="Try wider ranges of single tensors (full only). Default: true.",

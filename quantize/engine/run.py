@@ -92,6 +92,7 @@ def _search(task: Task, options: EngineOptions, listener: TrialListener) -> Engi
         raise EngineError(f"no trial finished: strategy {options.strategy} proposed none")
     return EngineResult(
         model=recorder.best_model,
+        fp32=task.model,
         met=recorder.best_trial.met,
         trial=recorder.best_trial,
         trials=tuple(recorder.trials),

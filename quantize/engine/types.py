@@ -155,6 +155,7 @@ class EngineResult:
 
     Attributes:
         model: the accepted QDQ model; if none was, the most accurate that has an integer weighted operator.
+        fp32: what it approximates, tensor by tensor: the prepared model, whose channels may have been moved.
         met: as in `Trial`.
         trial: the trial that made it.
         trials: all of them, in order.
@@ -169,6 +170,7 @@ class EngineResult:
     """
 
     model: onnx.ModelProto
+    fp32: onnx.ModelProto
     met: bool
     trial: Trial
     trials: tuple[Trial, ...]

@@ -13,7 +13,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,6 +32,9 @@ Result = TypeVar("Result")
 # 2,048 bins resolve 1/8 of a uint8 step over the full range; Migacz (2017) uses the same number.
 BIN_COUNT = 2048
 
+# Images whose extremes are kept by channel: medians of them are wanted, and memory must not grow with images.
+CHANNEL_IMAGES = 128
+
 # Below it, bins per unit do not fit float32, and nothing is lost by calling the tensor zero.
 _LEAST_SPAN = BIN_COUNT / float(np.finfo(np.float32).max)
 
@@ -42,10 +45,14 @@ class Extremes:
 
     Attributes:
         lows, highs: tensor name -> float32 [images], in the order of the images.
+        channel_lows, channel_highs: the same by channel, float32 [images, channels], of the first images and
+            of tensors for which it was asked.
     """
 
     lows: Mapping[str, Array]
     highs: Mapping[str, Array]
+    channel_lows: Mapping[str, Array] = field(default_factory=dict)
+    channel_highs: Mapping[str, Array] = field(default_factory=dict)
 
     def bounds(self, tensor: str) -> tuple[float, float]:
         """The extremes over all images, widened to include zero."""
@@ -65,7 +72,12 @@ class Histograms:
 
 
 def collect_extremes(
-    model: onnx.ModelProto, tensors: Sequence[str], batches: Batches, *, threads: int
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    batches: Batches,
+    *,
+    threads: int,
+    by_channel: Sequence[str] = (),
 ) -> Extremes:
     """Runs the calibration images once.
 
@@ -76,6 +88,8 @@ def collect_extremes(
         tensors: names of float32 tensors of its graph, inputs included.
         batches: (float32 [N, ...], anything) pairs.
         threads: images under way at once.
+        by_channel: those of `tensors` whose extremes are kept by channel too, for `CHANNEL_IMAGES` images;
+            channels are axis 1.
 
     Raises:
         InputError: a tensor is not finite; the message names the first operator that makes it so, and the
@@ -86,7 +100,7 @@ def collect_extremes(
         return Extremes({}, {})
     naming, outputs = naming_of(batches), [value.name for value in model.graph.output]
 
-    def extremes(values: Mapping[str, Array], number: int) -> list[tuple[float, float]]:
+    def extremes(values: Mapping[str, Array], number: int) -> _Seen:
         found = [(float(values[name].min()), float(values[name].max())) for name in tensors]
         bad = [name for name, pair in zip(tensors, found, strict=True) if not np.all(np.isfinite(pair))]
         # Minus infinity is a probability of zero.
@@ -100,14 +114,31 @@ def collect_extremes(
                 image_name=naming(number),
                 suspects=tuple(dict.fromkeys(bad)),
             )
-        return found
+        channels = by_channel if number < CHANNEL_IMAGES else ()
+        return found, [_channel_extremes(values[name][0]) for name in channels]
 
-    table = np.array(list(each_image(model, tensors, batches, extremes, threads)), dtype=np.float32)
-    if table.size == 0:
+    seen = list(each_image(model, tensors, batches, extremes, threads))
+    if not seen:
         raise EngineError("no calibration image reached the engine")
-    lows = {name: table[:, position, 0] for position, name in enumerate(tensors)}
-    highs = {name: table[:, position, 1] for position, name in enumerate(tensors)}
-    return Extremes(lows, highs)
+    table = np.array([one for one, _ in seen], dtype=np.float32)
+    by_image = [channels for _, channels in seen[:CHANNEL_IMAGES]]
+    ends = {name: np.stack([one[i] for one in by_image], axis=1) for i, name in enumerate(by_channel)}
+    return Extremes(
+        lows={name: table[:, position, 0] for position, name in enumerate(tensors)},
+        highs={name: table[:, position, 1] for position, name in enumerate(tensors)},
+        channel_lows={name: pair[0] for name, pair in ends.items()},
+        channel_highs={name: pair[1] for name, pair in ends.items()},
+    )
+
+
+# Extremes of each tensor of one image, and the extremes by channel, [2, channels], of some.
+_Seen = tuple[list[tuple[float, float]], list[Array]]
+
+
+def _channel_extremes(values: Array) -> Array:
+    """[channels, ...] → lows and highs, [2, channels]."""
+    flat = values.reshape(values.shape[0], -1)
+    return np.stack([flat.min(axis=1), flat.max(axis=1)])
 
 
 def collect_histograms(

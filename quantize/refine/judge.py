@@ -48,8 +48,8 @@ class Judge:
         network: the fp32 network.
         images: selection images, one array [1, ...] each.
         threads: images under way at once; the result does not depend on it.
-        probabilities: whether the network ends in softmax.
         naming: what to call image i.
+        reference: what the fp32 network makes of the images, [images, classes]; computed if None.
     """
 
     def __init__(
@@ -58,13 +58,21 @@ class Judge:
         images: Sequence[Floats],
         *,
         threads: int,
-        probabilities: bool,
         naming: Naming | None = None,
+        reference: Floats | None = None,
     ) -> None:
-        self._network, self._images, self._threads = network, images, threads
-        self._probabilities, self._naming = probabilities, naming
-        self._reference = scores(network.model, images, threads=threads, naming=naming, ours=False)
+        self.network = network
+        self._images, self._threads, self._naming = images, threads, naming
+        if reference is None:
+            reference = scores(network.model, images, threads=threads, naming=naming, ours=False)
+        self._reference = reference
         self._known: dict[bytes, Score] = {}
+
+    def of(self, network: Network) -> Judge:
+        """A judge of drafts of another network that computes the same."""
+        return Judge(
+            network, self._images, threads=self._threads, naming=self._naming, reference=self._reference
+        )
 
     @property
     def image_count(self) -> int:
@@ -73,22 +81,25 @@ class Judge:
 
     def __call__(self, draft: Draft) -> Score:
         """The score of a draft; one that writes the same model as an earlier one is not run again."""
-        network = self._network
+        network = self.network
         model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
         key = hashlib.sha256(model.SerializeToString(deterministic=True)).digest()
         if key not in self._known:
-            self._known[key] = self._judged(model)
+            self._known[key] = self.score(model)
         return self._known[key]
 
-    def _judged(self, model: onnx.ModelProto) -> Score:
+    def score(self, model: onnx.ModelProto) -> Score:
+        """The score of a model that was made of the network, whatever is rounded in it."""
         found = scores(
             model,
             self._images,
             threads=self._threads,
-            config_entries=self._network.session_entries,
+            config_entries=self.network.session_entries,
             naming=self._naming,
         )
-        by_image = divergences(self._reference, found, probabilities=self._probabilities, model="int8 model")
+        by_image = divergences(
+            self._reference, found, probabilities=self.network.probabilities, model="int8 model"
+        )
         same = float((self._reference.argmax(axis=1) == found.argmax(axis=1)).mean())
         return Score(float(by_image.mean()), same, by_image)
 

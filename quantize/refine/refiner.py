@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantize.nonfinite import Naming
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score
 from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
@@ -44,11 +43,11 @@ class Refiner:
         network: the fp32 network.
         table: measured ranges of its tensors.
         calibration: images to learn from, one array each, as the model takes them.
-        selection: images to judge by, one array [1, ...] each, in neither calibration nor evaluation.
+        judge: of drafts of the network, by images in neither calibration nor evaluation.
         options: what is wanted.
         threads: how many may work at once; results do not depend on it.
         first_rule: a rule of `table` that is tried before the known ones, and that the unrefined model has.
-        naming: what to call selection image i in messages.
+        done: what was done to the network before.
         work: where what is finished is kept.
     """
 
@@ -57,21 +56,19 @@ class Refiner:
         network: Network,
         table: Ranges,
         calibration: Sequence[Floats],
-        selection: Sequence[Floats],
+        judge: Judge,
         options: RefineOptions,
         *,
         threads: int,
         first_rule: str | None = None,
-        naming: Naming | None = None,
+        done: PassReport | None = None,
         work: Work | None = None,
     ) -> None:
         self._network, self._table, self._options, self._threads = network, table, options, threads
         self._images = calibration
         self._first_rules = () if first_rule is None else (first_rule,)
         self._cache: WeightCache = {}
-        self._judge = Judge(
-            network, selection, threads=threads, probabilities=network.probabilities, naming=naming
-        )
+        self._judge, self._done = judge, () if done is None else (done,)
         self._settled: Variant | None = None
         self._multipliers: Mapping[str, float] = {}
         self._best: Draft | None = None
@@ -121,12 +118,10 @@ class Refiner:
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         ranges = _ranges_report(rules, chosen.rule, before, plain)
-        passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
+        passes = (*self._done, ranges, self._scaling_report(results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
-            passes = tuple(
-                replace(one, status="taken back") if one.status == "applied" else one for one in passes
-            )
+            passes = (*self._done, *map(_taken_back, passes[len(self._done) :]))
         report = RefineReport(
             effort=self._options.effort,
             calibration_images=len(self._images),
@@ -304,6 +299,10 @@ class Refiner:
             f"calibration images, {tried.score.kl:.3g} instead of {least.score.kl:.3g} on the others"
         )
         return PassReport("scaling", "taken back", words, plain, tried.passes[0].before)
+
+
+def _taken_back(one: PassReport) -> PassReport:
+    return replace(one, status="taken back") if one.status == "applied" else one
 
 
 def _ranges_report(rules: Mapping[str, float], rule: str, before: Score, after: Score) -> PassReport:

@@ -16,7 +16,7 @@ class PassReport:
     """One pass.
 
     Attributes:
-        name: ranges, scaling, equalize, weights, biases, gain or layout.
+        name: centre, ranges, scaling, equalize, weights, biases, gain or layout.
         status: applied; taken back, where the selection images were further from fp32 after it; or skipped.
         what: what it changed, or why it was skipped.
         before, after: scores on the selection images; the same where it was skipped.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from quantize.refine import Network, RefineOptions, Refiner
+from quantize.refine.judge import Judge
 from quantize.session import input_shape, make_session
 from tests.quantize.models import Case
 
@@ -33,11 +34,12 @@ def make_refiner() -> MakeRefiner:
     def make(case: Case, *, threads: int = 1, **options: Any) -> Refiner:
         shape = case.images.shape[1:]
         selection = np.random.default_rng(77).normal(0, 1, (6, *shape)).astype(np.float32)
+        network = network_of(case)
         return Refiner(
-            network_of(case),
+            network,
             case.ranges,
             as_model_takes_them(case, case.images),
-            [image[None] for image in selection],
+            Judge(network, [image[None] for image in selection], threads=threads),
             RefineOptions(**options),
             threads=threads,
         )

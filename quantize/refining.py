@@ -1,0 +1,201 @@
+"""Sets a refinement up: reads its images, moves channels where that helps, and makes the refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from quantize.config import Config
+from quantize.data import Data
+from quantize.measuring import ranges_of_moved
+from quantize.nonfinite import naming_of
+from quantize.ranges import RangeTable
+from quantize.ranges.collect import each_alone
+from quantize.refine import AUTO, Network, PassReport, RefineOptions, Refiner
+from quantize.refine.centre import find_streams, moved, moves_of, rounded
+from quantize.refine.judge import Judge, Score
+from quantize.refine.ranges import FAST_RULES, Ranges
+from quantize.refine.ranking import ties
+from quantize.source import Source
+from quantize.stages import Stages
+from quantize.work import Work
+
+Floats = npt.NDArray[np.float32]
+
+# So many images teach the passes as much as more would (DESIGN: "200 instead of 100 images: nothing beyond
+# the noise"); ranges are measured on all of them. The limit keeps memory flat.
+_REFINE_IMAGE_COUNT = 128
+
+_NO_STREAM = "no convolution without an activation is read by others without padding alone"
+
+
+class Begun(NamedTuple):
+    """What the search goes on with.
+
+    Attributes:
+        source: the model, with its channels where they are best.
+        ranges: measured in it.
+        refiner: refines integer models of it; None where nothing is to be refined.
+    """
+
+    source: Source
+    ranges: RangeTable
+    refiner: Refiner | None
+
+
+def begin_refinement(
+    config: Config,
+    source: Source,
+    data: Data,
+    ranges: RangeTable,
+    stages: Stages,
+    *,
+    work: Work | None = None,
+) -> Begun:
+    """The refinement that the configuration asks for; none without images to judge it by.
+
+    Args:
+        config: the configuration.
+        source: the model as it came.
+        data: the images.
+        ranges: measured in `source`.
+        stages: where to say what is going on.
+        work: where what is finished is kept.
+    """
+    work = Work.forgotten() if work is None else work
+    images = _read_images(config, source, data, stages)
+    if images is None:
+        return Begun(source, ranges, None)
+    judge = _judge(config, source, images, data)
+    with stages.stage("centre channels"):
+        centred = _centred(config, source, data, ranges, judge=judge, work=work)
+    refiner = Refiner(
+        centred.judge.network,
+        centred.ranges,
+        images.learnt,
+        centred.judge,
+        _options(config),
+        threads=config.thread_count,
+        done=centred.report,
+        work=work,
+    )
+    return Begun(centred.source, centred.ranges, refiner)
+
+
+def given_refiner(
+    config: Config,
+    source: Source,
+    data: Data,
+    ranges: Ranges,
+    stages: Stages,
+    *,
+    first_rule: str,
+    work: Work,
+) -> Refiner | None:
+    """Refines a model that was given: its ranges are of channels where they are, so that none is moved."""
+    images = _read_images(config, source, data, stages)
+    if images is None:
+        return None
+    return Refiner(
+        _network(config, source),
+        ranges,
+        images.learnt,
+        _judge(config, source, images, data),
+        _options(config),
+        threads=config.thread_count,
+        first_rule=first_rule,
+        work=work,
+    )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """One array each, as the model takes them: to learn from, and to judge by."""
+
+    learnt: Sequence[Floats]
+    judging: Sequence[Floats]
+
+
+def _read_images(config: Config, source: Source, data: Data, stages: Stages) -> _Images | None:
+    if config.refine.effort == "none":
+        return None
+    if data.judging is None:
+        stages.say("warning: too few images to choose between variants; the model is not refined")
+        return None
+    with stages.stage("read images to refine on"):
+        learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
+        judging = [image for images, _ in data.judging for image in np.split(images, len(images))]
+    return _Images(learnt, judging)
+
+
+def _network(config: Config, source: Source) -> Network:
+    return Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
+
+
+def _judge(config: Config, source: Source, images: _Images, data: Data) -> Judge:
+    assert data.judging is not None  # there are images
+    return Judge(
+        _network(config, source),
+        images.judging,
+        threads=config.thread_count,
+        naming=naming_of(data.judging),
+    )
+
+
+def _options(config: Config) -> RefineOptions:
+    wanted = config.refine
+    return RefineOptions(
+        effort=wanted.effort,
+        ranges=wanted.ranges,
+        scaling=wanted.scaling,
+        equalize=wanted.equalize,
+        weights=wanted.weights,
+        biases=wanted.biases,
+        gain=wanted.gain,
+        layout=wanted.layout,
+        seed=config.seed,
+    )
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """A model whose channels were moved or not, its ranges, what judges it, and what was done."""
+
+    source: Source
+    ranges: RangeTable
+    judge: Judge
+    report: PassReport
+
+
+def _centred(
+    config: Config, source: Source, data: Data, ranges: RangeTable, *, judge: Judge, work: Work
+) -> _Centred:
+    """Moves channels, unless what is rounded in their tensors does more harm then, beyond the noise."""
+    streams, extremes = find_streams(judge.network) if config.refine.centre else [], ranges.extremes
+    found = [(one, moves_of(one, extremes.channel_lows, extremes.channel_highs)) for one in streams]
+    moves = {tensor: move for _, one in found for tensor, move in one.items()}
+    if not moves:
+        nothing = Score(0.0, 1.0)
+        why = "no range would become narrower" if streams else _NO_STREAM
+        words = why if config.refine.centre else "switched off"
+        return _Centred(source, ranges, judge, PassReport("centre", "skipped", words, nothing, nothing))
+    new = replace(source, prepared=moved(judge.network, [one for one, paying in found if paying], moves))
+    new_ranges = ranges_of_moved(config, new, data, before=extremes, moves=moves, work=work)
+    rule = FAST_RULES[0] if config.refine.ranges == AUTO else config.refine.ranges
+
+    def score(model: onnx.ModelProto, table: RangeTable) -> Score:
+        return judge.score(rounded(model, {tensor: table.scale(tensor, rule) for tensor in moves}))
+
+    before, after = score(source.prepared, ranges), score(new.prepared, new_ranges)
+    kept = not before.beats(after) or ties(after.divergences, before.divergences)
+    words = f"channels of {len(moves)} tensors moved; scores of fp32 with only these rounded"
+    report = PassReport("centre", "applied" if kept else "taken back", words, before, after)
+    if not kept:
+        return _Centred(source, ranges, judge, report)
+    return _Centred(new, new_ranges, judge.of(_network(config, new)), report)

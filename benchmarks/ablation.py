@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.table import table
 from quantize import tune
 
-_OFF = {f"refine.{name}": False for name in ("equalize", "weights", "biases", "gain")}
+_OFF = {f"refine.{name}": False for name in ("centre", "equalize", "weights", "biases", "gain")}
 
 
 def _with(*passes: str, effort: str = "fast", ranges: str = "auto") -> dict[str, object]:
@@ -33,10 +33,11 @@ STEPS: Mapping[str, dict[str, object]] = {
     "engine alone": {"refine.effort": "none"},
     "absolute extremes": _with(ranges="minmax"),
     "+ chosen range rule": _with(),
-    "+ equalization": _with("equalize"),
-    "+ GPTQ, bounded pairs": _with("equalize", "weights"),
-    "+ biases": _with("equalize", "weights", "biases"),
-    "+ gain (fast)": _with("equalize", "weights", "biases", "gain"),
+    "+ centred channels": _with("centre"),
+    "+ equalization": _with("centre", "equalize"),
+    "+ GPTQ, bounded pairs": _with("centre", "equalize", "weights"),
+    "+ biases": _with("centre", "equalize", "weights", "biases"),
+    "+ gain (fast)": _with("centre", "equalize", "weights", "biases", "gain"),
     "+ several variants": {"refine.effort": "full", "refine.scaling": False},
     "+ scaled ranges (full)": {"refine.effort": "full"},
     "full, 32 calibration images": {

@@ -34,6 +34,9 @@ Floats = npt.NDArray[np.float32]
 # A stream is left alone unless its ranges become narrower by this much, in the geometric mean.
 _LEAST_GAIN = 0.01
 
+# What is added to it must fit float32 too.
+_LARGEST_BIAS = float(np.finfo(np.float32).max) / 2
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -167,8 +170,8 @@ def _widths(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]) -> npt.
 
 def moved(
     network: Network, streams: Sequence[Stream], moves: Mapping[str, npt.NDArray[np.float64]]
-) -> onnx.ModelProto:
-    """The fp32 model with tensors moved, by changes of biases alone.
+) -> onnx.ModelProto | None:
+    """The fp32 model with tensors moved, by changes of biases alone; None if float32 does not hold them.
 
     Args:
         network: the fp32 network; it stays as it is.
@@ -186,8 +189,10 @@ def moved(
     nodes = {node.name: node for node in model.graph.node}
     for name, change in changes.items():
         _, bias = network.float_parameters(name, {})
-        new = (change if bias is None else bias.astype(np.float64) + change).astype(np.float32)
-        _give_bias(model.graph, nodes[name], new)
+        new = change if bias is None else bias.astype(np.float64) + change
+        if np.abs(new).max() > _LARGEST_BIAS:
+            return None
+        _give_bias(model.graph, nodes[name], new.astype(np.float32))
     _drop_unread(model.graph)
     return model
 

@@ -111,6 +111,7 @@ class Refiner:
             rules = self._ranked(operators, rule_of)
         start = self._plain(operators, rule_of, default)
         before = self._judge(start)
+        done = tuple(_unscored(one, before) for one in self._done)
         results = self._outcomes(operators, rule_of, list(rules) or [default])
         chosen = best_of(results)
         draft, score, passes = results[chosen].draft, results[chosen].score, results[chosen].passes
@@ -118,10 +119,10 @@ class Refiner:
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         ranges = _ranges_report(rules, chosen.rule, before, plain)
-        passes = (*self._done, ranges, self._scaling_report(results, chosen, plain), *passes)
+        passes = (*done, ranges, self._scaling_report(results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
-            passes = (*self._done, *map(_taken_back, passes[len(self._done) :]))
+            passes = (*done, *map(_taken_back, passes[len(done) :]))
         report = RefineReport(
             effort=self._options.effort,
             calibration_images=len(self._images),
@@ -299,6 +300,11 @@ class Refiner:
             f"calibration images, {tried.score.kl:.3g} instead of {least.score.kl:.3g} on the others"
         )
         return PassReport("scaling", "taken back", words, plain, tried.passes[0].before)
+
+
+def _unscored(one: PassReport, score: Score) -> PassReport:
+    """What was skipped before there were scores changed none."""
+    return replace(one, before=score, after=score) if one.status == "skipped" else one
 
 
 def _taken_back(one: PassReport) -> PassReport:

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+import quantize.measuring
 import quantize.search
 from quantize.config import Config
 from quantize.data import Data
@@ -38,7 +39,9 @@ class Engine:
         listener(self.trial)
         warnings = ("nothing came of it",)
         trials = (self.trial,)
-        return EngineResult(onnx.ModelProto(), True, self.trial, trials, 0.9, (), {}, "criterion", warnings)
+        return EngineResult(
+            onnx.ModelProto(), task.model, True, self.trial, trials, 0.9, (), {}, "criterion", warnings
+        )
 
 
 @pytest.fixture
@@ -139,9 +142,10 @@ def test_threads_reach_every_step(
 
         return call
 
-    steps = ("collect_extremes", "collect_histograms", "AccuracyJudge", "CalibrationDivergence")
-    for name in steps:
-        monkeypatch.setattr(f"quantize.search.{name}", noting(name, getattr(quantize.search, name)))
+    measuring = dict.fromkeys(["collect_extremes", "collect_histograms"], quantize.measuring)
+    steps = measuring | dict.fromkeys(["AccuracyJudge", "CalibrationDivergence"], quantize.search)
+    for name, module in steps.items():
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     searched(configured(folders(images), folders(images), threads=3), model)
     assert engine.task is not None
     engine.task.ranges.scale("image", "kl")

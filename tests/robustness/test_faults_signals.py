@@ -172,7 +172,7 @@ def hung(program: Program, module: str, function: str, replacement: str) -> subp
 @pytest.mark.parametrize(
     ("module", "function", "replacement"),
     [
-        ("quantize.search", "collect_extremes", "stuck"),
+        ("quantize.measuring", "collect_extremes", "stuck"),
         ("quantize.refine.weights", "_refined", "stuck"),
         ("quantize.judging", "evaluate", "swallows"),
     ],
@@ -181,7 +181,7 @@ def test_when_nobody_listens(
     module: str, function: str, replacement: str, number: signal.Signals, program: Program
 ) -> None:
     process = hung(with_results(program), module, function, replacement)
-    assert list(program.temporary.iterdir()) or module == "quantize.search"
+    assert list(program.temporary.iterdir()) or module == "quantize.measuring"
     assert_clean(program, process, number)
 
 
@@ -193,7 +193,7 @@ def test_when_nobody_listens(
 def test_a_second_ctrl_c(program: Program) -> None:
     # The main thread itself hangs; one that only waits for others ends at the first signal.
     for _ in range(5):
-        process = hung(with_results(program), "quantize.search", "collect_extremes", "stuck")
+        process = hung(with_results(program), "quantize.measuring", "collect_extremes", "stuck")
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         if process.poll() is None:

@@ -48,13 +48,13 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 def test_the_second_run_is_refused_and_the_first_goes_on(program: Program) -> None:
     waits = """
 import sys
-import quantize.search
-real = quantize.search.collect_extremes
+import quantize.measuring
+real = quantize.measuring.collect_extremes
 def waiting(*arguments, **more):
     print("inside", file=sys.stderr, flush=True)
     sys.stdin.readline()
     return real(*arguments, **more)
-quantize.search.collect_extremes = waiting
+quantize.measuring.collect_extremes = waiting
 """
     with program.start("--refine=none", "--no_html", prelude=waits, stdin=subprocess.PIPE) as first:
         assert first.stderr is not None

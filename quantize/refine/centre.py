@@ -146,8 +146,8 @@ def moves_of(
         highs: the same of the largest.
     """
     tensors = list(stream.parts)
-    low = np.array([np.median(lows[tensor], axis=0) for tensor in tensors], np.float64)
-    high = np.array([np.median(highs[tensor], axis=0) for tensor in tensors], np.float64)
+    low = np.array([np.median(lows[tensor].astype(np.float64), axis=0) for tensor in tensors])
+    high = np.array([np.median(highs[tensor].astype(np.float64), axis=0) for tensor in tensors])
     parts = np.array([stream.parts[tensor] for tensor in tensors], np.float64)
     widths = _widths(low, high)
     if not widths.all():

@@ -22,6 +22,7 @@ NUMERIC = (
     "quantize/refine/rounding.py",
     "quantize/refine/geometry.py",
     "quantize/refine/scaling.py",
+    "quantize/refine/centre.py",
     "quantize/refine/equalize.py",
     "quantize/refine/gain.py",
     "quantize/refine/biases.py",
@@ -41,6 +42,10 @@ NOT_NUMERIC = {
     },
     "quantize.refine.scaling": {
         *("find_multipliers", "scaled", "scalable", "multipliers_in_words", "_divergences", "_image_limit"),
+    },
+    "quantize.refine.centre": {
+        *("find_streams", "_linear_operators", "_tied", "_readers", "_alike", "_parts"),
+        *("_rounding", "_give_bias", "_drop_unread"),
     },
     "quantize.refine.equalize": {"find_channels", "_clip_stays", "_can_scale", "_can_unscale"},
     "quantize.refine.gain": {"scoring_operator"},

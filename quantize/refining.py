@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -14,14 +14,15 @@ import onnx
 from quantize.config import Config
 from quantize.data import Data
 from quantize.measuring import ranges_of_moved
-from quantize.nonfinite import naming_of
+from quantize.nonfinite import Naming, naming_of
 from quantize.ranges import RangeTable
 from quantize.ranges.collect import each_alone
 from quantize.refine import AUTO, Network, PassReport, RefineOptions, Refiner
 from quantize.refine.centre import find_streams, moved, moves_of, rounded
+from quantize.refine.given import GIVEN, GivenRanges
 from quantize.refine.judge import Judge, Score
-from quantize.refine.ranges import Ranges
 from quantize.refine.ranking import ties
+from quantize.scales import ActivationScale
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.work import Work
@@ -62,6 +63,7 @@ def begin_refinement(
     ranges: RangeTable,
     stages: Stages,
     *,
+    given: Mapping[str, ActivationScale] | None = None,
     work: Work | None = None,
 ) -> Begun:
     """The refinement that the configuration asks for; none without images to judge it by.
@@ -72,60 +74,38 @@ def begin_refinement(
         data: the images.
         ranges: measured in `source`.
         stages: where to say what is going on.
+        given: scales of a model that is refined, one rule more; of tensors that are moved they say nothing.
         work: where what is finished is kept.
     """
     work = Work.forgotten() if work is None else work
     images = _read_images(config, source, data, stages)
     if images is None:
         return Begun(source, ranges, None)
-    judge = _judge(config, source, images, data)
+    judge = Judge(_network(config, source), images.judging, threads=config.thread_count, naming=images.naming)
     with stages.stage("centre channels"):
         centred = _centred(config, source, data, ranges, judge=judge, work=work)
+    known = None if given is None else {t: scale for t, scale in given.items() if t not in centred.moved}
     refiner = Refiner(
         centred.judge.network,
-        centred.ranges,
+        centred.ranges if known is None else GivenRanges(centred.ranges, known),
         images.learnt,
         centred.judge,
         _options(config),
         threads=config.thread_count,
+        first_rule=None if given is None else GIVEN,
         done=centred.report,
         work=work,
     )
     return Begun(centred.source, centred.ranges, refiner)
 
 
-def given_refiner(
-    config: Config,
-    source: Source,
-    data: Data,
-    ranges: Ranges,
-    stages: Stages,
-    *,
-    first_rule: str,
-    work: Work,
-) -> Refiner | None:
-    """Refines a model that was given: its ranges are of channels where they are, so that none is moved."""
-    images = _read_images(config, source, data, stages)
-    if images is None:
-        return None
-    return Refiner(
-        _network(config, source),
-        ranges,
-        images.learnt,
-        _judge(config, source, images, data),
-        _options(config),
-        threads=config.thread_count,
-        first_rule=first_rule,
-        work=work,
-    )
-
-
 @dataclass(frozen=True)
 class _Images:
-    """One array each, as the model takes them: to learn from, and to judge by."""
+    """One array each, as the model takes them: to learn from, and to judge by; and what to call the latter."""
 
     learnt: Sequence[Floats]
     judging: Sequence[Floats]
+    naming: Naming
 
 
 def _read_images(config: Config, source: Source, data: Data, stages: Stages) -> _Images | None:
@@ -137,21 +117,11 @@ def _read_images(config: Config, source: Source, data: Data, stages: Stages) -> 
     with stages.stage("read images to refine on"):
         learnt = list(islice(each_alone(data.calibration, source.prepared), _REFINE_IMAGE_COUNT))
         judging = [image for images, _ in data.judging for image in np.split(images, len(images))]
-    return _Images(learnt, judging)
+    return _Images(learnt, judging, naming_of(data.judging))
 
 
 def _network(config: Config, source: Source) -> Network:
     return Network(source.prepared, source.inventory, config.target, source.signature.probabilities)
-
-
-def _judge(config: Config, source: Source, images: _Images, data: Data) -> Judge:
-    assert data.judging is not None  # there are images
-    return Judge(
-        _network(config, source),
-        images.judging,
-        threads=config.thread_count,
-        naming=naming_of(data.judging),
-    )
 
 
 def _options(config: Config) -> RefineOptions:
@@ -171,12 +141,13 @@ def _options(config: Config) -> RefineOptions:
 
 @dataclass(frozen=True)
 class _Centred:
-    """A model whose channels were moved or not, its ranges, what judges it, and what was done."""
+    """A model whose channels may have moved, its ranges, what judges it, what was done, to which tensors."""
 
     source: Source
     ranges: RangeTable
     judge: Judge
     report: PassReport
+    moved: frozenset[str] = frozenset()
 
 
 def _centred(
@@ -206,7 +177,7 @@ def _centred(
     report = PassReport("centre", "applied" if kept else "taken back", words, before, after)
     if not kept:
         return _Centred(source, ranges, judge, report)
-    return _Centred(new, new_ranges, judge.of(_network(config, new)), report)
+    return _Centred(new, new_ranges, judge.of(_network(config, new)), report, frozenset(moves))
 
 
 def _skipped(why: str) -> PassReport:

@@ -18,8 +18,8 @@ from quantize.model import load_model
 from quantize.operators import FloatOperator
 from quantize.qdq import write_qdq
 from quantize.refine import Network, Refiner, RefineReport
-from quantize.refine.given import GIVEN, Given, GivenRanges, read_given
-from quantize.refining import given_refiner
+from quantize.refine.given import Given, read_given
+from quantize.refining import begin_refinement
 from quantize.saturation import SATURATION_IMAGES, find_saturation
 from quantize.search import say_trial
 from quantize.source import Source
@@ -60,8 +60,11 @@ def refine_given(
     warnings = _saturation(path, data)
     for warning in warnings:
         stages.say(f"warning: {warning}")
+    ranges = measure_ranges(config, source, data, stages, work)
+    source, _, refiner = begin_refinement(config, source, data, ranges, stages, given=given.scales, work=work)
+    if refiner is None:
+        raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
     setting = _Setting(config, source, data, stages, baseline, work)
-    refiner = setting.refiner(given)
     began_s = work.clock()
     model, report = setting.refined(given, refiner)
     fp32_accuracy, accuracy = setting.accuracies(model)
@@ -105,19 +108,6 @@ class _Setting:
     stages: Stages
     baseline: Baseline | None
     work: Work
-
-    def refiner(self, given: Given) -> Refiner:
-        """What refines; the ranges of the given model are one rule beside those that are measured.
-
-        Raises:
-            InputError: nothing may be refined.
-        """
-        config, source, data, stages = self.config, self.source, self.data, self.stages
-        ranges = GivenRanges(measure_ranges(config, source, data, stages, self.work), given.scales)
-        refiner = given_refiner(config, source, data, ranges, stages, first_rule=GIVEN, work=self.work)
-        if refiner is None:
-            raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
-        return refiner
 
     def refined(self, given: Given, refiner: Refiner) -> tuple[onnx.ModelProto, RefineReport]:
         """The QDQ model with the integer operators of the given one, and what refinement did."""

@@ -101,7 +101,7 @@ def begin_refinement(
 
 @dataclass(frozen=True)
 class _Images:
-    """One array each, as the model takes them: to learn from, and to judge by; and what to call the latter."""
+    """One array each, as the model takes them: to learn from and to judge by, and what to call the latter."""
 
     learnt: Sequence[Floats]
     judging: Sequence[Floats]

@@ -17,7 +17,7 @@ from quantize.qdq import write_qdq
 from quantize.ranges import RangeTable, collect_extremes, collect_histograms
 from quantize.refine import AUTO, RefineOptions, Refiner, RefineReport, scaling
 from quantize.refine import refiner as refiner_module
-from quantize.refine.judge import scores
+from quantize.refine.judge import Judge, scores
 from quantize.refine.network import Draft, Network
 from quantize.refine.ranges import draft_with
 from quantize.refine.scaling import (
@@ -241,12 +241,17 @@ def test_a_wider_range_ends_at_the_clip_that_saturation_stands_for() -> None:
     assert wide.scales[clipped].bounds[1] == pytest.approx(1.5)
 
 
+def made(case: Case, options: RefineOptions, threads: int = 1) -> Refiner:
+    images, network = alone(case.images), network_of(case)
+    judge = Judge(network, images[36:], threads=threads)
+    return Refiner(network, case.ranges, images[:36], judge, options, threads=threads)
+
+
 def refined(
     case: Case, *, threads: int = 1, rules: Mapping[str, str] | None = None, **options: Any
 ) -> tuple[Draft, RefineReport]:
-    images = alone(case.images)
     wanted = RefineOptions(ranges="quantile", **options)
-    refiner = Refiner(network_of(case), case.ranges, images[:36], images[36:], wanted, threads=threads)
+    refiner = made(case, wanted, threads)
     rule_of = dict.fromkeys(case.ranges.extremes.lows, "quantile") | dict(rules or {})
     return refiner.refine(dict.fromkeys(case.operators, True), rule_of)
 
@@ -327,10 +332,7 @@ def test_the_refined_model_is_the_same_with_one_and_two_threads() -> None:
 
 def test_later_models_keep_what_the_first_one_found() -> None:
     case = heavy_tailed()
-    images = alone(case.images)
-    refiner = Refiner(
-        network_of(case), case.ranges, images[:36], images[36:], RefineOptions(ranges="quantile"), threads=1
-    )
+    refiner = made(case, RefineOptions(ranges="quantile"))
     rule_of = dict.fromkeys(case.ranges.extremes.lows, "quantile")
     first, _ = refiner.refine(dict.fromkeys(case.operators, True), rule_of)
     fewer = dict.fromkeys(case.operators[:1], True)

@@ -201,6 +201,8 @@ class _Transfer:
         """What the disk refuses is no fault of the connection: no other attempt or address would help."""
         try:
             yield
+        except BrokenPipeError:  # nobody reads of the progress
+            raise
         except OSError as error:
             cure = LIMITS.get(error.errno or 0, "name another --output")
             raise PipelineError(f"cannot write {self.part}: {error.strerror or error}; {cure}") from error

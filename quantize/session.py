@@ -20,7 +20,7 @@ import onnx
 import onnxruntime as ort
 
 from calibration.errors import LIMITS
-from quantize.errors import EngineError, InputError
+from quantize.errors import EngineError, InputError, PipelineError
 from quantize.loading import read_model
 from quantize.loading.limits import PROTOBUF_LIMIT_BYTES
 
@@ -85,6 +85,7 @@ def make_session(
     Raises:
         InputError: the file cannot be read as a model, or `threads` is less than 1.
         EngineError: ONNX Runtime cannot load the model; the cause is chained.
+        PipelineError: the system's limits of open files or of their sizes forbid it.
     """
     if threads < 1:
         raise InputError(f"threads: {threads} is too few; give 1 or more")
@@ -100,8 +101,10 @@ def make_session(
     except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
         if optimized_path is not None:
             _check_room(optimized_path.parent, len(source), error)
-        cure = f"; {LIMITS[errno.EMFILE]}" if _TOO_MANY_FILES in str(error) else ""
-        raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}{cure}") from error
+        message = f"{label}: ONNX Runtime cannot load it: {_one_line(error)}"
+        if _TOO_MANY_FILES in str(error):  # no fault of the model's
+            raise PipelineError(f"{message}; {LIMITS[errno.EMFILE]}") from error
+        raise EngineError(message) from error
 
 
 def _check_room(folder: Path, size_bytes: int, error: Exception) -> None:
@@ -113,7 +116,7 @@ def _check_room(folder: Path, size_bytes: int, error: Exception) -> None:
     largest_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The optimized graph is as large as the model, but for a few names and constants.
     if largest_bytes != resource.RLIM_INFINITY and largest_bytes < size_bytes + _SLACK_BYTES:
-        raise EngineError(
+        raise PipelineError(
             f"no file may be larger than {largest_bytes} bytes, too few for a temporary copy of the model; "
             f"{LIMITS[errno.EFBIG]}"
         ) from error

@@ -29,7 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from calibration.errors import InputError
+from calibration.errors import LIMITS, InputError, PipelineError, limit_behind
 from calibration.regular import open_regular
 
 FORMATS = tuple(
@@ -133,6 +133,9 @@ def _naming(path: str | Path) -> Iterator[None]:
     except MemoryError:  # nothing that the file could help: its size was checked
         raise
     except Exception as error:
+        limit = limit_behind(error)
+        if limit is not None:  # nor this: there are too many files open, for example
+            raise PipelineError(f"{path}: {limit.strerror}; {LIMITS[limit.errno or 0]}") from error
         # Pillow's plugins answer damaged files with almost any exception (OSError, SyntaxError, struct.error,
         # EOFError, …); all of them mean the same to the user.
         reason = " ".join(str(error).split()) or type(error).__name__

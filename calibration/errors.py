@@ -5,6 +5,8 @@ The tree is small so that the command line can catch its root, print one line, a
 
 from __future__ import annotations
 
+import errno
+
 
 class PipelineError(Exception):
     """Root of every deliberate error.
@@ -23,6 +25,27 @@ class InputError(PipelineError):
     """
 
     exit_code = 2
+
+
+# What the system refuses for want of room or of a right to more, whatever was asked of it -> the cure.
+LIMITS = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, or ask for a larger quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, or raise the system's limit of open files (fs.file-max)",
+}
+
+
+def limit_behind(error: BaseException | None) -> OSError | None:
+    """The limit of the system that an error comes from, by the errors that it was raised from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError) and error.errno in LIMITS:
+            return error
+        seen.add(id(error))
+        error = error.__cause__
+    return None
 
 
 # A value is quoted to be recognised, not to be read in full.

@@ -155,8 +155,22 @@ class Store:
                 raise
             self._stop(error)
 
+    def check_readable(self) -> None:
+        """Looks into every folder of entries; a cache that is not there yet is an empty one.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return
+        for name in filter(_FOLDER_NAME.fullmatch, names):
+            with contextlib.suppress(FileNotFoundError):
+                os.listdir(self.folder / name)
+
     def usage(self) -> Usage:
-        """Counts what is there."""
+        """Counts what is there, as far as it can be read."""
         counts: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for entry in self._entries():

@@ -51,8 +51,18 @@ def run_cache(action: str, folder: Path | None) -> dict[str, object]:
     Args:
         action: "info" or "clear".
         folder: of the cache; the default one when not given.
+
+    Raises:
+        InputError: it cannot be read.
     """
     store = Store(folder or default_folder(), limit_bytes=0, warn=print)
+    try:
+        store.check_readable()
+    except OSError as error:
+        raise InputError(
+            f"--cache_dir {error.filename or store.folder}: cannot be read: {error.strerror}; check the "
+            "path, and who may use it"
+        ) from error
     if action == "clear":
         freed_bytes = store.clear()
         if folder is None:  # a folder that was named holds no list of fonts

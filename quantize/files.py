@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from calibration.claims import claimed_file, living
+from calibration.errors import LIMITS
 from quantize.errors import InputError, PipelineError
 from quantize.scratch import STAGED_PREFIX
 
@@ -48,7 +49,7 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         if isinstance(error, OSError):
             raise PipelineError(
-                f"could not write {path}: {error.strerror}; what was there is untouched"
+                f"could not write {path}: {error.strerror}; what was there is untouched; {_cure(error)}"
             ) from error
         raise
 
@@ -83,6 +84,10 @@ def make_folder(path: Path) -> None:
         raise InputError(
             f"cannot create the folder {path}: {error.strerror}; choose a writable place"
         ) from error
+
+
+def _cure(error: OSError) -> str:
+    return LIMITS.get(error.errno or 0, "check the disk, or choose another place")
 
 
 def _umask() -> int:

@@ -6,7 +6,9 @@ different rooms of the pipeline can be compared.
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from quantize.errors import EngineError, InputError
+from calibration.errors import LIMITS
+from quantize.errors import EngineError, InputError, PipelineError
 from quantize.loading import read_model
 from quantize.loading.limits import PROTOBUF_LIMIT_BYTES
 
@@ -30,6 +33,13 @@ _OPTIONS_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
 # Errors arrive as exceptions. Logged as well, they would bring the model's names to the terminal as they are.
 _LOG_FATAL_ONLY = 4
 _MESSAGE_LIMIT_CHARACTERS = 300
+
+# What it says of EMFILE, whose text it does not ask the system for.
+_TOO_MANY_FILES = "SystemError : 24"
+
+# By how much an optimized graph may be larger than the model that it is made of.
+_SLACK_BYTES = 1 << 16
+
 _LEVELS: Mapping[Optimization, ort.GraphOptimizationLevel] = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -75,6 +85,7 @@ def make_session(
     Raises:
         InputError: the file cannot be read as a model, or `threads` is less than 1.
         EngineError: ONNX Runtime cannot load the model; the cause is chained.
+        PipelineError: the system's limits of open files or of their sizes forbid it.
     """
     if threads < 1:
         raise InputError(f"threads: {threads} is too few; give 1 or more")
@@ -88,18 +99,27 @@ def make_session(
         # The fallback would only print on standard output, and try the same again.
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no root below Exception
-        if optimized_path is not None and _is_full(optimized_path.parent, source):
-            raise EngineError(
-                f"no space left for temporary files in {optimized_path.parent}; free some, or set TMPDIR to "
-                "another folder"
-            ) from error
-        raise EngineError(f"{label}: ONNX Runtime cannot load it: {_one_line(error)}") from error
+        if optimized_path is not None:
+            _check_room(optimized_path.parent, len(source), error)
+        message = f"{label}: ONNX Runtime cannot load it: {_one_line(error)}"
+        if _TOO_MANY_FILES in str(error):  # no fault of the model's
+            raise PipelineError(f"{message}; {LIMITS[errno.EMFILE]}") from error
+        raise EngineError(message) from error
 
 
-def _is_full(folder: Path, source: str | bytes) -> bool:
-    """Whether a model would find no room; ONNX Runtime only says that it could not write it."""
-    size_bytes = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-    return shutil.disk_usage(folder).free < size_bytes
+def _check_room(folder: Path, size_bytes: int, error: Exception) -> None:
+    """Says it where a model would find no room; ONNX Runtime only says that it could not write it."""
+    if shutil.disk_usage(folder).free < size_bytes:
+        raise EngineError(
+            f"no space left for temporary files in {folder}; free some, or set TMPDIR to another folder"
+        ) from error
+    largest_bytes, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The optimized graph is as large as the model, but for a few names and constants.
+    if largest_bytes != resource.RLIM_INFINITY and largest_bytes < size_bytes + _SLACK_BYTES:
+        raise PipelineError(
+            f"no file may be larger than {largest_bytes} bytes, too few for a temporary copy of the model; "
+            f"{LIMITS[errno.EFBIG]}"
+        ) from error
 
 
 def _options(
@@ -253,8 +273,9 @@ def _flatten(result: npt.NDArray[np.floating[Any]], images: int, model: str) -> 
     per_image = result.shape[1:]
     one_row = result.ndim >= 2 and result.shape[0] == images and max(per_image) == int(np.prod(per_image))
     if not one_row or not np.issubdtype(result.dtype, np.floating):
-        raise EngineError(
+        # Where the model declares its scores, `read_signature` has looked; what is made here keeps them.
+        raise InputError(
             f"{model}: expected float output [{images}, classes], got {result.dtype} {list(result.shape)}; "
-            "only classifiers are supported"
+            "only classifiers are supported: give one whose only output is a row of scores for each image"
         )
     return result.reshape(images, -1)

@@ -20,9 +20,15 @@ def check_address(url: str, *, trusted: bool) -> None:
     Raises:
         InputError: it is none, or it is not encrypted and would have to be.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an end, or a port that is no number
+        whole = False
+    if not whole:
         raise InputError(f"{url}: is no address to download from; it begins with https://")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise InputError(f"{url}: has characters that no address has; write them as %20 and the like")
     if parts.scheme == "http" and not trusted:
         raise InputError(f"{url}: is not encrypted, so that its content needs a --sha256; or use https")
 

@@ -14,11 +14,12 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from calibration.errors import LIMITS
 from quantize.acquire.addresses import SafeRedirects, check_address, lfs_pointer
 from quantize.errors import InputError, PipelineError
 from quantize.files import atomic_write_text, make_folder, sha256_of_file
@@ -29,6 +30,8 @@ _TIMEOUT_S = 30.0
 
 # A connection that breaks is tried again, after 1, 2, 4, … seconds.
 _ATTEMPTS = 5
+
+_CURE = "check the address and the network (https_proxy), or give the path of a file that you have"
 
 # A model file is one protobuf message, which cannot be larger.
 LIMIT_BYTES = (1 << 31) - 1
@@ -109,7 +112,7 @@ def download(
                 transfer.finish(url)
                 return True
     kept = f"; {transfer.size} bytes are kept for the next time" if transfer.size else ""
-    raise PipelineError(f"download failed: {'; '.join(reasons.values())}{kept}")
+    raise PipelineError(f"download failed: {'; '.join(reasons.values())}{kept}; {_CURE}")
 
 
 @dataclass
@@ -158,7 +161,7 @@ class _Transfer:
             # A name that does not exist now will not in a second either.
             raise _Broken(str(error.reason), final=isinstance(error.reason, socket.gaierror)) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
+            raise _broken_connection(error) from error
 
     def _resumable(self, url: str) -> tuple[int, str]:
         """From where to go on, and the version of the file that the part belongs to; 0 from the beginning."""
@@ -181,9 +184,9 @@ class _Transfer:
         strong = tag if not tag.startswith("W/") else ""
         validator = strong or answer.headers.get("Last-Modified", "")
         atomic_write_text(self.notes, json.dumps({"url": url, "validator": validator}))
-        with self.part.open("ab" if start else "wb") as stream:
+        with self._writing(), self.part.open("ab" if start else "wb") as stream:
             done = start
-            while chunk := answer.read(_CHUNK_BYTES):
+            while chunk := _next_chunk(answer):
                 done += len(chunk)
                 self._check_size(done)
                 stream.write(chunk)
@@ -192,6 +195,17 @@ class _Transfer:
             os.fsync(stream.fileno())
         if total is not None and done < total:
             raise _Broken(f"the connection ended after {done} of {total} bytes")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk refuses is no fault of the connection: no other attempt or address would help."""
+        try:
+            yield
+        except BrokenPipeError:  # nobody reads of the progress
+            raise
+        except OSError as error:
+            cure = LIMITS.get(error.errno or 0, "name another --output")
+            raise PipelineError(f"cannot write {self.part}: {error.strerror or error}; {cure}") from error
 
     def _check_size(self, size_bytes: int | None) -> None:
         expected = self.wanted.size_bytes
@@ -219,14 +233,27 @@ class _Transfer:
             raise InputError(
                 f"{url}: has SHA-256 {found}, expected {expected}; the file there is another one"
             )
-        os.replace(self.part, self.wanted.target)
-        self.notes.unlink(missing_ok=True)
+        with self._writing():
+            os.replace(self.part, self.wanted.target)
+            self.notes.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Forgets what has arrived."""
         with contextlib.suppress(FileNotFoundError):
             self.part.unlink()
         self.notes.unlink(missing_ok=True)
+
+
+def _next_chunk(answer: Any) -> bytes:
+    try:
+        chunk: bytes = answer.read(_CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _broken_connection(error) from error
+    return chunk
+
+
+def _broken_connection(error: Exception) -> _Broken:
+    return _Broken(f"the connection broke ({error or type(error).__name__})")
 
 
 def _check_present(wanted: Wanted) -> None:

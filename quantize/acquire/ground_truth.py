@@ -140,7 +140,8 @@ def _meta_labels(path: Path, content: bytes) -> list[Label]:
         ) from error
     if [number for number, _, _ in rows] != list(range(1, len(rows) + 1)):
         raise InputError(f"--devkit {path}: its {_DEVKIT_META} does not number the classes from 1")
-    return [Label(wnid, words) for _, wnid, words in rows]
+    # Names become lines of a file.
+    return [Label(wnid, " ".join(words.split())) for _, wnid, words in rows]
 
 
 def _whole(value: Value) -> int:
@@ -191,5 +192,5 @@ def one_line(error: BaseException) -> str:
 
 def _number(path: Path, line: int, word: str) -> int:
     if not (word.isascii() and word.isdigit() and len(word) <= 9):
-        raise InputError(f"{path}, line {line}: {word!r} is no number of a class")
+        raise InputError(f"{path}, line {line}: {word!r} is no number of a class; write whole numbers")
     return int(word)

@@ -93,11 +93,11 @@ def prepare_imagenet(
     for done, (name, content) in enumerate(_members(archive), start=1):
         written += _place(images / name, content)
         progress("extracting images", done, len(label_of))
-    atomic_write_text(out / "val.txt", "".join(f"{name} {label_of[name]}\n" for name in sorted(label_of)))
     synset = None
     if truth.labels:
         synset = out / "synset.txt"
         atomic_write_text(synset, "".join(f"{label.wnid} {label.name}\n" for label in truth.labels))
+    atomic_write_text(out / "val.txt", "".join(f"{name} {label_of[name]}\n" for name in sorted(label_of)))
     return PreparedImages(images, out / "val.txt", synset, len(label_of), written)
 
 
@@ -193,7 +193,9 @@ def _place(path: Path, content: bytes) -> bool:
         if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
             return False
     except OSError as error:
-        raise PipelineError(f"{path}: cannot be read: {error.strerror}") from error
+        raise PipelineError(
+            f"{path}: cannot be read: {error.strerror}; remove it, or name another --out"
+        ) from error
     atomic_write_bytes(path, content)
     return True
 
@@ -204,5 +206,6 @@ def _check_space(archive: Path, folder: Path) -> None:
     needed, free = archive.stat().st_size - there, shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"--out {folder.parent}: has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed"
+            f"--out {folder.parent}: has {free / 1e9:.1f} GB free, but {needed / 1e9:.1f} GB are needed; "
+            "free some space, or name another folder"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantize.acquire.addresses import lfs_pointer
+from quantize.acquire.addresses import check_address, lfs_pointer
 from quantize.acquire.download import Progress, Wanted, download
 from quantize.acquire.known_files import KNOWN_FILES, KnownFile, known_by_hash, known_by_name
 from quantize.errors import InputError
@@ -72,13 +72,14 @@ def acquire_model(
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         raise InputError(f"--sha256 {sha256}: expected 64 hexadecimal digits")
     wanted_hash = None if sha256 is None else sha256.lower()
-    path = Path(source).expanduser()
-    if path.is_file():
-        return _checked(path, wanted_hash, downloaded=False, known_files=known_files)
     if "://" in source:
+        check_address(source, trusted=True)  # that it is one; `download` asks whether it may be used
         target = _target(output, Path(urllib.parse.urlsplit(source).path).name, source)
         wanted = Wanted((source,), target, wanted_hash)
     else:
+        path = Path(source).expanduser()
+        if path.is_file():
+            return _checked(path, wanted_hash, downloaded=False, known_files=known_files)
         known = known_by_name(source, known_files)
         if wanted_hash not in (None, known.sha256):
             raise InputError(f"--sha256 {sha256}: {known.name} has {known.sha256}; leave it out")

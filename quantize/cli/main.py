@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from calibration.claims import remove_living
+from calibration.errors import LIMITS, limit_behind
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
 from quantize.cli.commands.common import human_output, print_json
@@ -41,8 +42,6 @@ _USAGE, _INTERNAL = 2, 3
 _LONGEST_MESSAGE = 2000
 # What a shell reports for a program that its reader left: 128 + SIGPIPE.
 _READER_GONE = 141
-# The disk, or the user's share of it.
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # A path that may not be used, or cannot be one. Looking whether it is there is enough to be told so.
 _NO_WAY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -89,12 +88,10 @@ def program() -> NoReturn:
 def _code_of(arguments: list[str], ending: Ending, verbose: bool) -> int:
     """Runs the command; what goes wrong is said in one line, unless the user has ended it meanwhile."""
     try:
-        code = _run(arguments)
+        code = _ran(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except SystemExit as stop:  # argparse, after --help and --version
-        return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:
         discard_output()
         return _READER_GONE
@@ -106,21 +103,39 @@ def _code_of(arguments: list[str], ending: Ending, verbose: bool) -> int:
         return _report(*_told(error, verbose), verbose)
 
 
+def _ran(arguments: list[str]) -> int:
+    try:
+        return _run(arguments)
+    except SystemExit as stop:  # argparse, after --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+
+
 def _told(error: Exception, verbose: bool) -> tuple[str, int]:
     """What is said of an error, and the exit code."""
+    limit = limit_behind(error)
+    if limit is not None:
+        return _limit_told(error, limit)
     if isinstance(error, PipelineError):
         return _one_line(error), error.exit_code
     if isinstance(error, MemoryError):
         return "out of memory; lower --threads or --batch_size, or free some memory", _INTERNAL
-    if isinstance(error, OSError) and error.errno in _FULL:
-        discard_output()
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}; free some space and run again", _INTERNAL
     if isinstance(error, OSError) and error.errno in _NO_WAY and error.filename is not None:
         name = os.fsdecode(error.filename)
         return f"{name}: {error.strerror}; check the path, and who may use it", InputError.exit_code
     hint = "" if verbose else "; run again with --verbose for the traceback"
     return f"internal error, {type(error).__name__}: {_one_line(error)}{hint}", _INTERNAL
+
+
+def _limit_told(error: Exception, limit: OSError) -> tuple[str, int]:
+    """As `_told`, of an error that comes from a limit of the system, whatever it was taken for."""
+    discard_output()
+    cure = LIMITS[limit.errno or 0]
+    if isinstance(error, PipelineError) and cure in str(error):
+        return _one_line(error), error.exit_code
+    if limit.filename is None and isinstance(error, PipelineError):
+        return f"{_one_line(error)}; {cure}", _INTERNAL
+    place = "" if limit.filename is None else f"{os.fsdecode(limit.filename)}: "
+    return f"{place}{limit.strerror}; {cure} and run again", _INTERNAL
 
 
 def _report(message: str, code: int, verbose: bool) -> int:

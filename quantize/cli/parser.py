@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from quantize.cli import texts
 from quantize.cli.commands import ADDED
@@ -51,6 +52,12 @@ class _Parser(argparse.ArgumentParser):
             missing = text.partition(": ")[2]
             text = f"{self.prog.rpartition(' ')[2]} needs {missing}; see --help"
         raise InputError(text)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Argparse's own says nothing where the help cannot be written."""
+        stream = file or sys.stderr
+        if message and stream is not None:
+            stream.write(message)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -21,8 +21,6 @@ from quantize.config.warn import warnings_about
 
 __all__ = ["Config"]
 
-_CRITERION = "tuning.accuracy_criterion"
-
 
 @dataclass(frozen=True)
 class Config(Resolved):
@@ -88,20 +86,6 @@ class Config(Resolved):
         content = self.document.copied()
         notes = overrides.point_at(content, location, label_path)
         return self._again(content, notes=tuple(notes))
-
-    def with_criterion(
-        self, kind: str | None = None, tolerance: object = None, *, flags: Mapping[str, str] | None = None
-    ) -> Config:
-        """This configuration with another criterion. What is not given stays: the kind, or the number.
-
-        Args:
-            kind: relative or absolute.
-            tolerance: a fraction, or text such as "1%".
-            flags: as for `with_overrides`.
-        """
-        old = self.tuning.accuracy_criterion
-        number = old.tolerance if tolerance is None else tolerance
-        return self.with_overrides({_CRITERION: {kind or old.kind: number}}, flags=flags)
 
     def _again(
         self, content: dict[str, Any], *, flags: Mapping[str, str] | None = None, notes: tuple[str, ...] = ()

@@ -35,7 +35,8 @@ class Agreement:
                 f"expected outputs alike, got {left.dtype} {left.shape} and {right.dtype} {right.shape}"
             )
         equal = sum(one.tobytes() == other.tobytes() for one, other in zip(left, right, strict=True))
-        difference = np.abs(left.astype(np.float64) - right.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # of infinities; NaN says that there is no difference to tell
+            difference = np.abs(left.astype(np.float64) - right.astype(np.float64))
         return cls(len(left), equal, float(difference.max(initial=0.0)))
 
     @property

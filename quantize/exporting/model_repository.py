@@ -109,7 +109,7 @@ def export_repository(
     make_session(path, threads=1)
     # The repository gets one file: what refers to others would not find them there.
     content_bytes = serialize(model) if external_files(path) else path.read_bytes()
-    name = require_plain(name or path.stem, "--name")
+    name = require_plain(path.stem if name is None else name, "--name")
     for flag, value in (("model_version", version), ("max_batch_size", max_batch_size)):
         if value < 1:
             raise InputError(f"--{flag} {value}: give 1 or more")

@@ -22,6 +22,7 @@ from quantize.session import make_session, run
 
 _SUFFIX = "-uint8"
 _SEED = 20190113
+# At least.
 _NOISE_IMAGES = 4
 # What stands for an open extent of an image.
 _DEFAULT_EXTENT = 224
@@ -106,7 +107,7 @@ def export_pixels(
         layout,
         split.geometry.to_json(),
         agreement,
-        f"{_NOISE_IMAGES} noise images with all 256 values in every channel{of_images}",
+        f"{len(noise)} noise images with all 256 values in every channel{of_images}",
         preprocessing.note if preprocessing.assumed else None,
     )
 
@@ -125,12 +126,12 @@ def _noise(signature: Signature, split: Split) -> list[Bytes]:
     shape = [
         own or of_model or _DEFAULT_EXTENT for own, of_model in zip((height, width), spatial, strict=True)
     ]
-    random = np.random.default_rng(_SEED)
-    made = random.integers(0, 256, (_NOISE_IMAGES, *shape, 3), dtype=np.uint8)
     # The arithmetic works on single values: with all of them in every channel, nothing is left to chance.
-    flat = made.reshape(-1, 3)
-    values = np.arange(min(256, len(flat)), dtype=np.uint8)
-    flat[: len(values)] = values[:, None]
+    values = np.arange(256, dtype=np.uint8)
+    count = max(_NOISE_IMAGES, -(-len(values) // (shape[0] * shape[1])))
+    random = np.random.default_rng(_SEED)
+    made = random.integers(0, 256, (count, *shape, 3), dtype=np.uint8)
+    made.reshape(-1, 3)[: len(values)] = values[:, None]
     return list(made)
 
 

@@ -28,7 +28,7 @@ def tar_gz(files: Mapping[str, bytes]) -> bytes:
         gzip.GzipFile(
             filename="", mode="wb", fileobj=packed, compresslevel=_COMPRESSION_LEVEL, mtime=0
         ) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for folder in _folders(files):
             entry = tarfile.TarInfo(folder)

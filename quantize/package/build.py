@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import onnx
 
 from quantize.errors import InputError
-from quantize.files import atomic_write_bytes, atomic_write_text, make_folder, sha256_of_file
+from quantize.files import atomic_write_bytes, atomic_write_text, make_folder
 from quantize.graph import opset_of
 from quantize.loading import external_files
 from quantize.model import load_model, read_signature
@@ -97,8 +98,9 @@ def make_package(request: Request) -> Package:
             "save it as one file"
         )
     content, name = request.model.read_bytes(), request.model.stem
-    _check_name(name, request)
-    evidence = find_evidence(request.model, sha256_of_file(request.model), request.report)
+    _check_names(name, request)
+    # Of the bytes that are packaged, whatever becomes of the file meanwhile.
+    evidence = find_evidence(request.model, hashlib.sha256(content).hexdigest(), request.report)
     if not evidence.passed and not request.allow_failed:
         raise InputError(
             f"{request.model}: did not pass ({evidence.sentence}); --allow_failed packages it anyway"
@@ -158,8 +160,10 @@ def write_packages(packages: Sequence[Package], folder: Path) -> list[Path]:
     return [folder / name for name in [*files, "README-rows.md", MANIFEST]]
 
 
-def _check_name(name: str, request: Request) -> None:
+def _check_names(name: str, request: Request) -> None:
     require_plain(name, str(request.model))
+    if request.title is not None and not request.title.strip():
+        raise InputError("--title is empty; give a name, or leave it out")
     folder = request.zoo_folder
     if folder is not None and (not _FOLDER.fullmatch(folder) or ".." in folder.split("/")):
         raise InputError(

@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from calibration.regular import read_regular
 from quantize.errors import InputError
 
 # `report.json` in a folder of results, `NAME-report.json` beside a named one.
 _REPORTS = "*report.json"
+
+# Of 50,000 images and some thousand operators they have a few megabytes.
+_REPORT_LIMIT_BYTES = 1 << 28
 
 # Reports whose fields mean what is read here; a minor version only adds some.
 _READABLE_MAJOR = "1"
@@ -115,9 +119,14 @@ def find_evidence(model: Path, sha256: str, report: Path | None) -> Evidence:
 
 def _in_report(path: Path, sha256: str) -> Evidence | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, limit_bytes=_REPORT_LIMIT_BYTES, what="a report").decode()
+        content = json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
-        raise InputError(f"--report {path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"--report {path}: cannot be read: {error.strerror or error}; give the report.json of a run"
+        ) from error
+    except InputError as error:
+        raise InputError(f"--report {path}: {error}") from None
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or brackets without end
         raise InputError(f"--report {path}: is not JSON; give the report.json that tuning wrote") from error
     try:
@@ -131,6 +140,11 @@ def _in_report(path: Path, sha256: str) -> Evidence | None:
             f"--report {path}: is not a report of this program, or of another version ({error!r}); tune again"
         ) from error
     return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python's reader knows numbers that JSON has not, and that no report of ours holds."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _evidence(path: Path, report: Mapping[str, Any], kind: str, artefact: Mapping[str, Any]) -> Evidence:

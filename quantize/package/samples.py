@@ -54,11 +54,8 @@ def make_sample(
         EngineError: the model does not run.
     """
     if image is not None and preprocessing is not None:
-        pixels = preprocessing.pipeline(
-            load_image(image, exif_orientation=preprocessing.exif_orientation), 0
-        )[0]
-        one = pixels.astype(np.float32)[None]
-        batch, source = np.repeat(one, signature.batch or 1, axis=0), f"the photograph {image.name}"
+        one = _photograph(image, preprocessing, signature.input_shape[1:])
+        batch, source = np.repeat(one[None], signature.batch or 1, axis=0), f"the photograph {image.name}"
     else:
         batch, source = _noise(signature), f"normal noise (numpy RandomState({_SEED}))"
     session = make_session(content, threads=1)
@@ -100,6 +97,21 @@ def features_port(model: onnx.ModelProto, sample: Sample, signature: Signature) 
     (value,) = run(session, [name], {signature.input_name: sample.image})
     kind = next(port.type for port in session.get_outputs() if port.name == name)
     return {"name": name, "shape": list(value.shape), "type": kind}
+
+
+def _photograph(
+    path: Path, preprocessing: Preprocessing, wanted: tuple[int | None, ...]
+) -> npt.NDArray[np.float32]:
+    """One image as the model takes it, without the batch."""
+    image = load_image(path, exif_orientation=preprocessing.exif_orientation)
+    made: npt.NDArray[Any] = preprocessing.pipeline(image, 0)[0]
+    if made.ndim != len(wanted) or any(w not in (None, m) for m, w in zip(made.shape, wanted, strict=False)):
+        shapes = ("x".join("?" if size is None else str(size) for size in s) for s in (made.shape, wanted))
+        raise InputError(
+            f"--image {path}: comes out of the transforms as {next(shapes)}, but the model takes "
+            f"{next(shapes)}; give the --config whose preprocessing fits, or another image"
+        )
+    return made.astype(np.float32)
 
 
 def _noise(signature: Signature) -> npt.NDArray[np.float32]:

@@ -166,7 +166,8 @@ def _code(text: str) -> str:
 
 def _without_folders(word: str) -> str:
     """A word of the command without the folders of the machine that it ran on: a card is published."""
-    flag, equals, value = word.rpartition("=")
+    # A folder may have the sign in its name.
+    flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
     return f"{flag}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
 
 

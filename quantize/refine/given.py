@@ -2,13 +2,14 @@
 
 Its weights and biases are of no interest: they are rounded anew, from fp32. Operators are matched by name,
 and where an exporter or optimizer renamed them by their weights: dequantized, they are those of exactly one
-fp32 operator.
+fp32 operator, but for factors (`same_weights`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,15 @@ import onnx
 
 from quantize.errors import InputError
 from quantize.graph import GraphIndex
+from quantize.operators import Operator
 from quantize.ranges import RangeTable
 from quantize.refine.network import Network
+from quantize.refine.same_weights import GivenWeights, Likeness, likeness_of
 from quantize.scales import ActivationScale, scale_maker
 from quantize.target import WEIGHTED_OPERATORS
 
 # The name of the rule "as the given model has it".
 GIVEN = "given"
-
-# Rounding to 7 bits moves weights by 1/256 of their largest on average, 1 % of their size; another operator's
-# differ by all of it.
-_SAME_WEIGHTS_FRACTION = 0.1
 
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 
@@ -105,8 +104,7 @@ def read_given(model: onnx.ModelProto, network: Network, *, name: str) -> Given:
     operators = {
         operator.name: True
         for operator in network.inventory.quantizable
-        if (operator.name in matches or not operator.weighted)
-        and all(tensor in scales for tensor in operator.tensors)
+        if reader.is_integer(operator, matches) and all(tensor in scales for tensor in operator.tensors)
     }
     if not any(network.inventory.by_name()[one].weighted for one in operators):
         raise InputError(
@@ -124,25 +122,45 @@ class _Reader:
 
     def matches(self) -> dict[str, onnx.NodeProto]:
         """fp32 weighted operator -> the node that stands for it."""
-        found: dict[str, onnx.NodeProto] = {}
-        candidates = {
-            node.name or node.output[0]: (node, self._constant(node.input[1]))
-            for node in self.index.graph.node
-            if node.op_type in WEIGHTED_OPERATORS
-        }
+        found: dict[str, tuple[onnx.NodeProto, Likeness]] = {}
+        candidates = self._candidates()
+        all_of_them = len(candidates)
         for name, (_, geometry) in self.network.weighted.items():
             wanted = geometry.unpack(self.network.float_parameters(name, {})[0])
-            ordered = [name, *(other for other in candidates if other != name)]
-            for other in ordered:
+            for other in [name, *(other for other in candidates if other != name)]:
                 node, weights = candidates.get(other, (None, None))
-                if node is not None and weights is not None and _same(weights, wanted):
-                    found[name] = node
+                how = None if weights is None else likeness_of(weights, wanted, geometry)
+                if node is not None and how is not None:
+                    found[name] = node, how
                     del candidates[other]
                     break
+        # Factors hide where weights come from, so that one alike stem is not the same network.
+        trusted = set(Likeness) if 2 * len(found) >= all_of_them else {Likeness.EQUAL}
+        return {name: node for name, (node, how) in found.items() if how in trusted}
+
+    def _candidates(self) -> dict[str, tuple[onnx.NodeProto, GivenWeights]]:
+        """Name, or that of the result -> node with constant weights, and these."""
+        found = {}
+        for node in self.index.graph.node:
+            weights = self._constant(node.input[1]) if node.op_type in WEIGHTED_OPERATORS else None
+            if weights is not None:
+                found[node.name or node.output[0]] = node, weights
         return found
 
+    def is_integer(self, operator: Operator, matches: Mapping[str, onnx.NodeProto]) -> bool:
+        """Whether an operator's node computes with integers, as far as nodes without weights can be told."""
+        if operator.weighted:
+            node = matches.get(operator.name)
+            weights = None if node is None else self.index.producer.get(node.input[1])
+            return weights is not None and weights.op_type == "DequantizeLinear"
+        node = self._named.get(operator.name)
+        # Whoever renames operators quantizes what lies between integers, or says so in no way that is known.
+        if node is None or node.op_type != operator.op_type:
+            return True
+        return self._pair_behind(node.output[0]) is not None
+
     def scales(self, matches: Mapping[str, onnx.NodeProto]) -> dict[str, ActivationScale]:
-        """Scales of the tensors that the matched operators read and make."""
+        """Scales of the tensors that the matched operators read and make, and of those between them."""
         found: dict[str, ActivationScale] = {}
         for name, node in matches.items():
             operator, _ = self.network.weighted[name]
@@ -152,13 +170,27 @@ class _Reader:
             made = self._pair_behind(node.output[0])
             if made is not None and not operator.float_output:
                 found[operator.output] = made
+        unknown = {t for o in self.network.inventory.quantizable for t in o.tensors} - found.keys()
+        for tensor in sorted(unknown):
+            between = self._pair_behind(tensor, fences=True)
+            if between is not None:
+                found[tensor] = between
         return found
 
-    def _pair_behind(self, tensor: str) -> ActivationScale | None:
-        """The scale of the QuantizeLinear behind a result, its activation looked through."""
+    @cached_property
+    def _named(self) -> Mapping[str, onnx.NodeProto]:
+        return {node.name: node for node in self.index.graph.node if node.name}
+
+    def _pair_behind(self, tensor: str, *, fences: bool = False) -> ActivationScale | None:
+        """The scale of the QuantizeLinear behind a result, its activation looked through.
+
+        Args:
+            tensor: in the given model.
+            fences: whether to look through what keeps float operators from becoming integers.
+        """
         for _ in self.index.graph.node:  # the chain of activations ends, a graph having no circles
             readers = self.index.readers(tensor)
-            reader = next((r for r in readers if r.op_type in _ACTIVATIONS | {"QuantizeLinear"}), None)
+            reader = next((r for r in readers if _is_looked_through(r, fences=fences)), None)
             if reader is None or reader.op_type == "QuantizeLinear":
                 return self._pair_of(reader)
             tensor = reader.output[0]
@@ -179,11 +211,12 @@ class _Reader:
             return found
         return scale_maker(self.network.target)(*found.bounds)
 
-    def _constant(self, tensor: str) -> npt.NDArray[Any] | None:
+    def _constant(self, tensor: str) -> GivenWeights | None:
         """The float value of a constant, dequantized where it is stored as integers."""
         node = self.index.producer.get(tensor)
         if node is None:
-            return self.index.array(tensor)
+            values = self.index.array(tensor)
+            return None if values is None else GivenWeights(values)
         if node.op_type != "DequantizeLinear":
             return None
         integers, scale = self.index.array(node.input[0]), self.index.array(node.input[1])
@@ -195,8 +228,14 @@ class _Reader:
         centred = integers.astype(np.float32)
         if zero_point is not None:
             centred -= _along(zero_point, integers, node)
-        dequantized: npt.NDArray[Any] = centred * _along(scale, integers, node)
-        return dequantized
+        axis = None if scale.size == 1 else _axis(node) % integers.ndim
+        return GivenWeights(centred * _along(scale, integers, node), centred, axis)
+
+
+def _is_looked_through(node: onnx.NodeProto, *, fences: bool) -> bool:
+    if node.op_type == "Max":
+        return fences and len(node.input) == 1
+    return node.op_type in _ACTIVATIONS or node.op_type == "QuantizeLinear"
 
 
 def _axis(node: onnx.NodeProto) -> int:
@@ -219,10 +258,3 @@ def _along(values: npt.NDArray[Any], integers: npt.NDArray[Any], node: onnx.Node
         return values.astype(np.float32).reshape(())
     axis = _axis(node) % integers.ndim
     return values.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(integers.ndim)])
-
-
-def _same(weights: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> bool:
-    if weights.shape != wanted.shape:
-        return False
-    size = float(np.linalg.norm(wanted))
-    return float(np.linalg.norm(weights - wanted)) <= _SAME_WEIGHTS_FRACTION * size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,34 @@ def test_info_and_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"{folder}: 3.1 MB freed\n"
     assert main(["cache", "info", f"--cache_dir={folder}"]) == 0
     assert capsys.readouterr().out == f"{folder}: 0.0 MB\n"
+
+
+@pytest.mark.parametrize("action", ["info", "clear"])
+@pytest.mark.parametrize("closed", ["", "ab"])
+def test_what_cannot_be_read_is_not_called_empty(
+    action: str,
+    closed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "kept" / "ab").mkdir(parents=True)
+    inside, listed = tmp_path / "kept" / closed, os.listdir
+
+    def shut(path: Path) -> list[str]:
+        if Path(path) == inside:  # as the system answers everybody but root, who may run the tests
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", shut)
+    message = failed(capsys, "cache", action, f"--cache_dir={tmp_path / 'kept'}")
+    assert message.startswith(f"--cache_dir {inside}: cannot be read: Permission denied; check the path")
+
+
+def test_a_file_is_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kept").write_text("x")
+    message = failed(capsys, "cache", "info", f"--cache_dir={tmp_path / 'kept'}")
+    assert "cannot be read: Not a directory" in message
 
 
 def test_the_default_folder_is_the_users_cache(

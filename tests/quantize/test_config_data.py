@@ -276,19 +276,21 @@ def test_flag_is_named_instead_of_the_file() -> None:
     with pytest.raises(InputError, match=r"^--seed: expected at least 0, got -5$"):
         zoo().with_overrides({"tuning.random_seed": -5}, flags={"tuning.random_seed": "--seed"})
     with pytest.raises(InputError, match=r"^--tolerable_loss: expected a fraction"):
-        zoo().with_criterion(tolerance="7", flags={"tuning.accuracy_criterion": "--tolerable_loss"})
+        zoo().with_overrides(
+            {"tuning.accuracy_criterion": {"relative": "7"}},
+            flags={"tuning.accuracy_criterion": "--tolerable_loss"},
+        )
     both = {"evaluation.accuracy.sampling_size": 5, "evaluation.accuracy.iteration": 5}
     with pytest.raises(InputError, match=r"^--eval_samples: .*keep one"):
         zoo().with_overrides(both, flags={"evaluation.accuracy.sampling_size": "--eval_samples"})
 
 
-def test_criterion_keeps_what_is_not_given() -> None:
-    assert (
-        str(zoo().with_criterion("absolute").criterion)
-        == "absolute decline of top-1 at most 2 percentage points"
-    )
-    assert zoo().with_criterion(tolerance="0.5%").criterion.tolerance == 0.005
-    assert zoo().with_criterion("absolute", 0).criterion.tolerance == 0.0
+def test_another_criterion() -> None:
+    def criterion(**given: object) -> object:
+        return zoo().with_overrides({"tuning.accuracy_criterion": given}).criterion
+
+    assert str(criterion(absolute=0.02)) == "absolute decline of top-1 at most 2 percentage points"
+    assert str(criterion(relative="0.5%")) == "relative decline of top-1 at most 0.5 %"
 
 
 def test_override_through_a_value_is_refused() -> None:

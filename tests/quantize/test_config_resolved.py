@@ -236,7 +236,7 @@ _Change = Callable[[Config], Config]
     "change",
     [
         lambda config: config.with_overrides({"threads": 2}),
-        lambda config: config.with_criterion("absolute"),
+        lambda config: config.with_overrides({"tuning.accuracy_criterion": {"absolute": 0.1}}),
         lambda config: config.with_data(Path("here")),
     ],
 )

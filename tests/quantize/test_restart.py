@@ -72,6 +72,22 @@ def test_it_is_refined_and_verified(theirs: Path, overrides: dict[str, object], 
         assert artefact["portability"]["exact_on_every_cpu"] is True
 
 
+def test_a_model_of_our_own_comes_out_as_it_was(overrides: dict[str, object], tmp_path: Path) -> None:
+    def tuned(folder: str, start_from: Path | None) -> quantize.TuningResult:
+        plain = ReportOptions(pages=False)
+        output = tmp_path / folder
+        return quantize.tune(
+            MODEL, "demo_digits.yaml", output, overrides=overrides, start_from=start_from, report=plain
+        )
+
+    first = tuned("first", None)
+    again = tuned("again", first.models["QDQ"])
+    for kind, path in first.models.items():
+        kernels = again.report["models"]["int8"][kind]["kernels"]
+        assert kernels["integer_weighted"] == kernels["weighted"] == 53
+        assert again.models[kind].read_bytes() == path.read_bytes()
+
+
 def test_mistakes_are_one_line(theirs: Path, overrides: dict[str, object], tmp_path: Path) -> None:
     def start(path: Path, **more: object) -> None:
         changed = {**overrides, **more}

@@ -141,7 +141,7 @@ def test_integer_images_and_several_inputs_are_refused() -> None:
 )
 def test_outputs_that_are_no_scores_are_refused(operator: str, kind: int) -> None:
     model = tiny([helper.make_node(operator, ["x"], ["y"])], [("x", TensorProto.FLOAT, ["n", 2, 3])], kind)
-    with pytest.raises(EngineError, match="only classifiers are supported"):
+    with pytest.raises(InputError, match="only classifiers are supported: give one whose only output is"):
         outputs(make_session(model, threads=1), np.zeros((2, 2, 3), np.float32))
 
 

@@ -68,7 +68,7 @@ def test_output_on_a_full_disk(size: str, program: Program, mount: Mount) -> Non
     before = contents(program.out)
     done = program.run(*QUICK)
     assert done.returncode == 3
-    assert errors(done).endswith("No space left on device; what was there is untouched")
+    assert errors(done).endswith("No space left on device; what was there is untouched; free some space")
     assert contents(program.out) == before
     assert program.rubbish() == []
 
@@ -85,9 +85,28 @@ def test_files_larger_than_allowed(program: Program) -> None:
     (program.out / "report.json").write_text("earlier")
     done = program.run(*QUICK, "--no_cache", prelude=limit)
     assert done.returncode == 3
-    assert "File too large" in errors(done)
+    assert "File too large" in errors(done) and "(ulimit -f)" in errors(done)
     assert contents(program.out) == {"report.json": b"earlier"}
     assert program.rubbish() == []
+
+
+@pytest.mark.robustness(
+    "Faults",
+    "the process may write only small files (`ulimit -f`), or have only few open (`ulimit -n`)",
+    "exit code 3, one line that names the limit to raise; nothing is written",
+)
+@pytest.mark.parametrize(
+    ("limit", "least", "cure"),
+    [("RLIMIT_FSIZE", 1_000, "ulimit -f"), *(("RLIMIT_NOFILE", few, "ulimit -n") for few in (6, 7, 8))],
+)
+def test_limits_of_the_process(limit: str, least: int, cure: str, program: Program) -> None:
+    prelude = f"import resource; resource.setrlimit(resource.{limit}, ({least}, {least}))"
+    program = Program(program.root, program.given, cached=False)
+    done = program.run(*QUICK, "--no_cache", "--no_html", prelude=prelude)
+    assert done.returncode == 3
+    assert f"({cure})" in errors(done)
+    assert "permissions" not in errors(done) and "take it off the list" not in errors(done)
+    assert not program.out.exists()
 
 
 @pytest.mark.robustness(

@@ -11,12 +11,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quantize.cli import main
 from quantize.loading.limits import OPERATOR_LIMIT_COUNT
+from tests.quantize.net import Net
 from tests.robustness.model_commands import (
+    CLASSIFYING,
     COMMANDS,
     LOOKING,
     WORKING,
     Bench,
     bench,
+    error_of,
     materials,
     refused,
     row,
@@ -197,3 +200,29 @@ def test_unknown_operators(node: onnx.NodeProto, bench: Bench, capsys: pytest.Ca
         out, err = capsys.readouterr()
         assert code in (0, 1, 2) and "internal error" not in err
         assert node.op_type in out + err or name == "prepare model"
+
+
+def map_of_unknown_extents() -> onnx.ModelProto:
+    """A convolution's result, declared as four numbers that nobody knows."""
+    net = Net(13)
+    features = net.relu(net.conv("image", 3, 6))
+    net.head(features, 6)
+    model = net.model()
+    shape = ["n", "a", "b", "c"]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(features, TensorProto.FLOAT, shape))
+    return model
+
+
+# What looks at scores; exports only compare them.
+SCORING = tuple(name for name in CLASSIFYING if not name.startswith("export"))
+
+
+@row(
+    "An output of undeclared extents that is no row of scores",
+    "every command that looks at scores refuses it in one line that says what is needed",
+    times=1,
+)
+@pytest.mark.parametrize("name", SCORING)
+def test_an_output_that_is_no_scores(name: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    line = error_of(name, bench.put(map_of_unknown_extents()), bench, capsys)
+    assert "only classifiers are supported: give one whose only output is a row of scores" in line

@@ -16,21 +16,21 @@ from tests.robustness.test_models_graphs import row
 __all__ = ["bench", "materials"]  # fixtures
 
 
-def grown(op_type: str, *constants: object, **attributes: object) -> onnx.ModelProto:
+def beside(*grow: Callable[[Net], object]) -> onnx.ModelProto:
+    """A small classifier in a graph that computes something else as well."""
     net = Net(13)
-    inputs = [net.constant(value, np.int64) for value in constants]
-    huge = net.node(op_type, *inputs, **attributes)
+    for step in grow:
+        step(net)
     net.head(net.relu(net.conv("image", 3, 6)), 6)
-    model = net.model()
-    del huge
-    return model
+    return net.model()
+
+
+def grown(op_type: str, *constants: object) -> onnx.ModelProto:
+    return beside(lambda net: net.node(op_type, *(net.constant(value, np.int64) for value in constants)))
 
 
 def expanded() -> onnx.ModelProto:
-    net = Net(13)
-    net.node("Expand", net.constant(1.0), net.constant([1 << 20, 1 << 20], np.int64))
-    net.head(net.relu(net.conv("image", 3, 6)), 6)
-    return net.model()
+    return beside(lambda net: net.node("Expand", net.constant(1.0), net.constant(HUGE, np.int64)))
 
 
 def padded() -> onnx.ModelProto:
@@ -41,11 +41,12 @@ def padded() -> onnx.ModelProto:
 
 def hidden_growth() -> onnx.ModelProto:
     """The size comes from arithmetic that shape inference does not follow."""
-    net = Net(13)
-    size = net.node("Cast", net.node("Exp", net.constant([30.0, 3.0])), to=TensorProto.INT64)
-    net.node("Expand", net.constant(1.0), size)
-    net.head(net.relu(net.conv("image", 3, 6)), 6)
-    return net.model()
+
+    def grow(net: Net) -> None:
+        size = net.node("Cast", net.node("Exp", net.constant([30.0, 3.0])), to=TensorProto.INT64)
+        net.node("Expand", net.constant(1.0), size)
+
+    return beside(grow)
 
 
 HUGE = [1 << 20, 1 << 20]
@@ -61,30 +62,26 @@ def grows(extents: list[int] | None = None) -> list[onnx.NodeProto]:
     ]
 
 
-def grown_in_a_function() -> onnx.ModelProto:
+def calling(inside: list[onnx.NodeProto], result: str, *made: str) -> onnx.ModelProto:
+    """A classifier with a function of its own, called once for each tensor that it makes."""
     model = small_classifier()
     opsets = [helper.make_opsetid("", 13)]
-    call = helper.make_node("F", [], ["most"], "caller", domain="mine")
-    model.functions.append(helper.make_function("mine", "F", [], ["most"], grows(HUGE), opsets))
+    model.functions.append(helper.make_function("mine", "F", [], [result], inside, opsets))
     model.opset_import.append(helper.make_opsetid("mine", 1))
-    model.graph.node.insert(0, call)
+    calls = [helper.make_node("F", [], [name], f"caller of {name}", domain="mine") for name in made]
+    model.graph.node.extend(calls)
     return model
+
+
+def grown_in_a_function() -> onnx.ModelProto:
+    return calling(grows(HUGE), "most", "most")
 
 
 def copied_by_a_function() -> onnx.ModelProto:
     """A constant of 1 MB in a function that is called 3,000 times."""
-    model = small_classifier()
     values = numpy_helper.from_array(np.zeros(1 << 18, np.float32))
     inside = [helper.make_node("Constant", [], ["y"], value=values)]
-    model.functions.append(
-        helper.make_function("mine", "F", [], ["y"], inside, [helper.make_opsetid("", 13)])
-    )
-    model.opset_import.append(helper.make_opsetid("mine", 1))
-    model.graph.node.extend(
-        helper.make_node("F", [], [f"copy{number}"], f"caller{number}", domain="mine")
-        for number in range(3000)
-    )
-    return model
+    return calling(inside, "y", *(f"copy{number}" for number in range(3000)))
 
 
 def branches(count: int, inside: list[onnx.NodeProto], claimed: list[int] | None = None) -> onnx.ModelProto:
@@ -115,61 +112,48 @@ def claimed_as_output() -> onnx.ModelProto:
     return model
 
 
+# Row of docs/robustness.md, graph, and what is said of it.
+GRAPHS: list[tuple[str, Callable[[], onnx.ModelProto], str]] = [
+    (
+        "A function of the model that makes terabytes from a constant",
+        grown_in_a_function,
+        "would take 4398046511104 bytes",
+    ),
+    (
+        "A function with a constant of 1 MB that is called 3,000 times",
+        copied_by_a_function,
+        "takes more than 2 GiB once its functions are written out",
+    ),
+    (
+        "A branch that makes terabytes, and says that it makes four bytes",
+        lambda: branches(1, grows(HUGE), claimed=[1]),
+        "would take 4398046511104 bytes",
+    ),
+    ("A branch that makes terabytes of a shape from outside", shaped_outside, "size cannot be told"),
+    (
+        "Ten branches that compute a constant of 0.5 GB each",
+        lambda: branches(10, grows([1 << 27])),
+        "would take 10737418",
+    ),
+    ("An output of terabytes that is declared as four bytes", claimed_as_output, "cannot be told"),
+    (
+        "Operators that make terabytes from a few constants",
+        lambda: grown("ConstantOfShape", HUGE),
+        "would take 4398046511104 bytes",
+    ),
+    ("Operators that make terabytes from a few constants", expanded, "would take 4398046511104 bytes"),
+    (
+        "Operators that make terabytes from a few constants",
+        lambda: grown("Range", 0, 1 << 50, 1),
+        "would take",
+    ),
+    ("A convolution with pads of 2^30", padded, "would take"),
+    ("A constant whose size only its computation would tell", hidden_growth, "size cannot be told"),
+]
+
+
 @pytest.mark.parametrize(
-    ("made", "phrase"),
-    [
-        pytest.param(
-            grown_in_a_function,
-            "would take 4398046511104 bytes",
-            marks=row("A function of the model that makes terabytes from a constant"),
-        ),
-        pytest.param(
-            copied_by_a_function,
-            "takes more than 2 GiB once its functions are written out",
-            marks=row("A function with a constant of 1 MB that is called 3,000 times"),
-        ),
-        pytest.param(
-            lambda: branches(1, grows(HUGE), claimed=[1]),
-            "would take 4398046511104 bytes",
-            marks=row("A branch that makes terabytes, and says that it makes four bytes"),
-        ),
-        pytest.param(
-            shaped_outside,
-            "size cannot be told",
-            marks=row("A branch that makes terabytes of a shape from outside"),
-        ),
-        pytest.param(
-            lambda: branches(10, grows([1 << 27])),
-            "would take 10737418",
-            marks=row("Ten branches that compute a constant of 0.5 GB each"),
-        ),
-        pytest.param(
-            claimed_as_output,
-            "cannot be told",
-            marks=row("An output of terabytes that is declared as four bytes"),
-        ),
-        pytest.param(
-            lambda: grown("ConstantOfShape", [1 << 20, 1 << 20]),
-            "would take 4398046511104 bytes",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(
-            expanded,
-            "would take 4398046511104 bytes",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(
-            lambda: grown("Range", 0, 1 << 50, 1),
-            "would take",
-            marks=row("Operators that make terabytes from a few constants"),
-        ),
-        pytest.param(padded, "would take", marks=row("A convolution with pads of 2^30")),
-        pytest.param(
-            hidden_growth,
-            "size cannot be told",
-            marks=row("A constant whose size only its computation would tell"),
-        ),
-    ],
+    ("made", "phrase"), [pytest.param(made, phrase, marks=row(text)) for text, made, phrase in GRAPHS]
 )
 def test_graphs_that_grow(
     made: Callable[[], onnx.ModelProto], phrase: str, bench: Bench, capsys: pytest.CaptureFixture[str]

@@ -163,9 +163,10 @@ def _writer(arguments: argparse.Namespace, predictor: Predictor, paths: Sequence
     from quantize.prediction import CsvWriter, DocumentWriter, JsonLinesWriter, TableWriter
     from quantize.printable import printable
 
-    names = [printable(str(model.path)) for model in predictor.models]
-    if arguments.json:
-        return DocumentWriter(print_json, names)
+    paths_of_models = [str(model.path) for model in predictor.models]
+    if arguments.json:  # which escapes for itself
+        return DocumentWriter(print_json, paths_of_models)
+    names = [printable(path) for path in paths_of_models]
     if arguments.format == "jsonl":
         return JsonLinesWriter(print_lines)
     if arguments.format == "csv":

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -132,7 +134,7 @@ class Canvas:
 @contextlib.contextmanager
 def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
     """A new figure in our style, whatever the user's own matplotlib is set to."""
-    with _hushed():
+    with _hushed(), _without_backend():
         import matplotlib
         from matplotlib.figure import Figure
 
@@ -142,6 +144,25 @@ def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
         matplotlib.rcParams.update(settings)
         size = (width_pixels / _POINTS_PER_INCH, height_pixels / _POINTS_PER_INCH)
         yield Canvas(Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained"))
+
+
+@contextlib.contextmanager
+def _without_backend() -> Iterator[None]:
+    """Imports matplotlib although MPLBACKEND may name what it does not know; files need no backend.
+
+    Whoever draws with it afterwards, in a notebook, gets the backend that they asked for, if there is one.
+    """
+    wanted = os.environ.get("MPLBACKEND")
+    if wanted is None or "matplotlib" in sys.modules:
+        yield
+        return
+    del os.environ["MPLBACKEND"]
+    try:
+        yield
+        with contextlib.suppress(ValueError):
+            sys.modules["matplotlib"].rcParams["backend"] = wanted
+    finally:
+        os.environ["MPLBACKEND"] = wanted
 
 
 @contextlib.contextmanager

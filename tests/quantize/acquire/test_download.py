@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +217,34 @@ def test_another_file_of_the_name_is_not_touched(server: Behaviour, tmp_path: Pa
         fetch(server, tmp_path)
     assert target.read_bytes() == b"mine"
     assert server.requests == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_disk_that_refuses_is_no_broken_connection(
+    number: int, function: str, server: Behaviour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = getattr(os, function)
+
+    def refusing(first: Any, *more: Any) -> Any:
+        # The notes are written first, in a way of their own.
+        if function == "replace" and not str(first).endswith(".part"):
+            return plain(first, *more)
+        if function == "fsync" and not os.readlink(f"/proc/self/fd/{first}").endswith(".part"):
+            return plain(first, *more)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, function, refusing)
+    cure = "free some space" if number == errno.ENOSPC else "name another --output"
+    with pytest.raises(PipelineError, match=rf"cannot write .*net\.onnx\.part: .*; {cure}$"):
+        fetch(server, tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_failed_download_names_a_cure(server: Behaviour, tmp_path: Path) -> None:
+    server.errors = [404]
+    with pytest.raises(PipelineError, match=r"404.*; check the address and the network"):
+        fetch(server, tmp_path)
 
 
 def test_no_server(tmp_path: Path) -> None:

@@ -5,17 +5,20 @@ import io
 import tarfile
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from calibration.images import read_image_list
-from quantize.acquire import GroundTruth, prepare_imagenet, read_devkit
+from quantize.acquire import GroundTruth, imagenet, prepare_imagenet, read_devkit
 from quantize.errors import InputError
 from tests.quantize.acquire.archives import (
     IN_LABEL_ORDER,
     LABELS,
+    SYNSETS,
     image_name,
     jpeg,
+    meta_mat,
     write_devkit,
     write_tar,
     write_val_tar,
@@ -155,3 +158,29 @@ def test_a_disk_without_space(archive: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=10))
     with pytest.raises(InputError, match="GB free, but"):
         prepare_imagenet(archive, NAMED, tmp_path / "out", sha1=None)
+
+
+def test_labels_are_written_last(
+    archive: Path, truth: GroundTruth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that where `val.txt` is, everything is."""
+    written: list[str] = []
+    for name in ("atomic_write_bytes", "atomic_write_text"):
+        plain = getattr(imagenet, name)
+
+        def noted(path: Path, content: object, plain: Any = plain) -> None:
+            written.append(path.name)
+            plain(path, content)
+
+        monkeypatch.setattr(imagenet, name, noted)
+    prepare_imagenet(archive, truth, tmp_path / "out", sha1=None)
+    assert written[-2:] == ["synset.txt", "val.txt"]
+    assert len(written) == 8
+
+
+def test_names_of_classes_stay_on_their_lines(archive: Path, tmp_path: Path) -> None:
+    odd = [(wnid, f"{name}\nn99999999 {name}") for wnid, name in SYNSETS]
+    truth = read_devkit(write_devkit(tmp_path / "kit.tar.gz", meta=meta_mat(odd)))
+    made = prepare_imagenet(archive, truth, tmp_path / "out", sha1=None)
+    assert made.synset is not None
+    assert len(made.synset.read_text(encoding="utf-8").splitlines()) == len(SYNSETS)

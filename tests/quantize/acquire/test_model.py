@@ -117,3 +117,24 @@ def test_the_help_names_every_known_file(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["prepare", "model", "--help"]) == 0
     words = capsys.readouterr().out.split()
     assert {file.name.removesuffix(".onnx") for file in KNOWN_FILES} <= set(words)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://[bad/x.onnx", "https://host:port/x.onnx", "https://host:0/x.onnx", "ftp://host/x.onnx"],
+)
+def test_what_is_no_address(address: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no address to download from"):
+        acquire_model(address, tmp_path)
+
+
+@pytest.mark.parametrize("address", ["https://host/ä.onnx", "https://host/a b.onnx", "https://h/a\n.onnx"])
+def test_characters_that_no_address_has(address: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has characters that no address has"):
+        acquire_model(address, tmp_path / "x.onnx")
+
+
+def test_an_address_longer_than_any_file_name(server: Behaviour, known: KnownFile, tmp_path: Path) -> None:
+    signed = f"{server.url}?signature={'a' * 5000}"
+    found = acquire_model(signed, tmp_path, sha256=known.sha256)
+    assert found.path == tmp_path / "net.onnx"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ def test_json_lines_and_the_document_say_the_same(
     document = json.loads(capsys.readouterr().out)
     assert document["images"] == records
     assert document["summary"] == {"images": 11, "failed": 0}
+
+
+def test_names_that_are_no_utf8_come_back_as_they_were(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, image = (tmp_path / os.fsdecode(name) for name in (b"n\xe9.onnx", b"caf\xe9.png"))
+    shutil.copy(words[1], model)
+    shutil.copy(words[2], image)
+    gone = tmp_path / os.fsdecode(b"gone\xe9.png")
+    assert main(["predict", str(model), str(image), str(gone), *words[-2:], "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"] == [str(model)]
+    assert [one["image"] for one in document["images"]] == [str(image), str(gone)]
 
 
 def test_csv(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,3 +28,10 @@ def test_zero_with_another_sign_is_not_the_same_bits() -> None:
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="expected outputs alike"):
         Agreement.of(np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32))
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinities_are_compared_without_a_word() -> None:
+    same = np.array([[np.inf, 1.0]], np.float32)
+    found = Agreement.of(same, same.copy())
+    assert found.bit_equal

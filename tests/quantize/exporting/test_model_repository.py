@@ -124,6 +124,7 @@ def test_other_versions_stay(model_files: ModelFiles, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"name": ""}, "--name: '' becomes part of paths"),
         ({"name": "../up"}, "--name: '../up' becomes part of paths"),
         ({"version": 0}, "--model_version 0: give 1 or more"),
         ({"max_batch_size": 0}, "--max_batch_size 0: give 1 or more"),

@@ -176,3 +176,17 @@ def test_names_do_not_clash(make_classifier: ModelMaker) -> None:
     folded = fold_preprocessing(model, read_signature(model, Path("m")), split)
     assert folded.graph.input[0].name == "pixels_2"
     make_session(folded, threads=1)
+
+
+def test_small_images_too_are_compared_on_every_value(tmp_path: Path, make_classifier: ModelMaker) -> None:
+    model = make_classifier()
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 4
+    path, config = tmp_path / "net.onnx", tmp_path / "c.yaml"
+    onnx.save(model, path)
+    loader = {"dataset": {"ImagenetRaw": {"data_path": "x"}}, "transform": {"Transpose": {"perm": [2, 0, 1]}}}
+    config.write_text(json.dumps({"evaluation": {"accuracy": {"dataloader": loader}}}), encoding="utf-8")
+    made = export_pixels(path, tmp_path / "out", config=config)
+    # 16 pixels an image.
+    assert made.agreement.images == 16
+    assert made.compared == "16 noise images with all 256 values in every channel"

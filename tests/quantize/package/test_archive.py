@@ -42,3 +42,13 @@ def test_tar_itself_can_extract_it(tmp_path: Path) -> None:
     with tarfile.open(path) as tar:
         tar.extractall(tmp_path, filter="data")
     assert {name: (tmp_path / name).read_bytes() for name in FILES} == FILES
+
+
+def test_names_of_the_greatest_length_that_is_allowed(tmp_path: Path) -> None:
+    name = "n" * 100
+    files = {f"{name}/{name}.onnx": b"model", f"{name}/test_data_set_0/input_0.pb": b"x"}
+    packed = tar_gz(files)
+    assert unpacked(packed) == files
+    assert tar_gz(files) == packed
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        assert {entry.mtime for entry in tar} == {0}

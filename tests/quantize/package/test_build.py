@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import unittest
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,7 @@ def test_other_files_of_a_like_name_do_not_matter(tuned: Path) -> None:
         ("{", "is not JSON"),
         ("[]", "is not a report"),
         ('{"models": {"int8": {"QDQ": {}}}}', "is not a report"),
+        ('{"models": NaN}', "is not JSON"),
     ],
 )
 def test_what_is_no_report(content: str, message: str, tuned: Path) -> None:
@@ -239,3 +241,47 @@ def test_a_file_name_that_cannot_be_a_link(tuned: Path) -> None:
     odd.write_bytes(tuned.read_bytes())
     with pytest.raises(InputError, match="becomes part of paths"):
         packaged(odd)
+
+
+def test_a_photograph_of_another_size(tuned: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.full((9, 8, 3), 255, np.uint8)).save(photo)
+    config = tmp_path / "open.yaml"
+    loader = {"dataset": {"ImagenetRaw": {"data_path": "x"}}, "transform": {"Transpose": {"perm": [2, 0, 1]}}}
+    config.write_text(json.dumps({"evaluation": {"accuracy": {"dataloader": loader}}}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"photo\.png: comes out of the transforms as 3x9x8, .* takes 3x8x8"):
+        packaged(tuned, image=photo, config=config)
+
+
+def test_a_title_of_nothing(tuned: Path) -> None:
+    with pytest.raises(InputError, match="--title is empty"):
+        packaged(tuned, title=" ")
+
+
+def test_folders_with_equals_signs_are_no_part_of_the_card(tuned: Path) -> None:
+    report = report_about(tuned, tuned.with_name("net-12.onnx"))
+    report["run"]["command"] = ["tune", "--config=/home-of-someone/run=1/c.yaml", "/home-of-someone/x=2/y"]
+    (tuned.parent / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    card = packaged(tuned).card
+    assert "tune --config=c.yaml y" in card
+    assert "home-of-someone" not in card
+
+
+def test_what_is_measured_of_is_what_is_packaged(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes while it is packaged has no report."""
+    measured = tuned.read_bytes()
+    other = onnx.load(tuned)
+    other.doc_string = "changed meanwhile"
+    reads = iter([other.SerializeToString(), measured, measured])
+    plain = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: next(reads) if path == tuned else plain(path))
+    with pytest.raises(InputError, match="no report beside it is about this file"):
+        packaged(tuned)
+
+
+def test_a_pipe_is_no_report(tuned: Path) -> None:
+    pipe = tuned.parent / "a-report.json"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"a-report\.json: is a pipe, and only files are read"):
+        packaged(tuned, report=pipe)
+    assert packaged(tuned).name == "net-12-int8"  # nobody asked for it

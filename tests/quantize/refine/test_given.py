@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from quantize.errors import InputError
 from quantize.qdq import write_qdq
+from quantize.refine.equalize import find_channels
 from quantize.refine.given import GIVEN, GivenRanges, read_given
+from quantize.refine.layout import pad_stem
+from quantize.refine.network import Draft, Network
+from quantize.refine.weights import rounded_weights
 from quantize.session import make_session, outputs
 from quantize.target import TARGETS
 from tests.quantize.models import Case, make_case, zoo_case
-from tests.quantize.refine.conftest import network_of
+from tests.quantize.refine.conftest import MakeRefiner, network_of, rules_of
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]  # the package is untyped
@@ -103,3 +108,76 @@ def test_what_is_no_qdq_model_of_the_network_is_refused(tmp_path: Path) -> None:
     other = quantized(zoo_case("fire_module"), tmp_path)
     with pytest.raises(InputError, match="none of its operators has the weights"):
         read_given(other, network_of(case), name="other.onnx")
+
+
+OURS = ["inverted_residual", "fire_module", "tokens", "channels_last_input", "squeeze_and_excite"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_all_of_our_own_refined_model_is_recognised(name: str, make_refiner: MakeRefiner) -> None:
+    case = zoo_case(name)
+    refiner = make_refiner(case, effort="full", scaling=False)
+    draft, _ = refiner.refine(dict.fromkeys(case.operators, True), rules_of(case))
+    model = write_qdq(case.prepared, case.inventory, draft.plan(), case.target)
+    given = read_given(model, network_of(case), name="ours.onnx")
+    assert set(given.operators) == set(draft.operators)
+    for tensor, entry in given.scales.items():
+        assert entry.scale == pytest.approx(draft.scales[tensor].scale, rel=1e-6)
+        assert entry.zero_point == draft.scales[tensor].zero_point
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_factors_padding_biases_and_names_do_not_hide_an_operator(name: str) -> None:
+    case = zoo_case(name)
+    model = with_factors(case)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"renamed_{number}"
+    given = read_given(model, network_of(case), name="ours.onnx")
+    assert {o.name for o in case.inventory.quantizable if o.weighted} <= set(given.operators)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_same_architecture_with_other_weights_is_refused(name: str) -> None:
+    case = zoo_case(name)
+    model = with_factors(case)
+    random = np.random.default_rng(5)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.int8 and values.size > 1:
+            other = random.permuted(values.reshape(-1)).reshape(values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(other, tensor.name))
+    with pytest.raises(InputError, match="none of its operators has the weights"):
+        read_given(model, network_of(case), name="other.onnx")
+
+
+@pytest.mark.parametrize("operator", ["conv_2", "add_38"])
+def test_what_is_float_in_our_own_model_stays_float(operator: str) -> None:
+    case = zoo_case("inverted_residual")
+    kept = [name for name in case.operators if name != operator]
+    assert len(kept) == len(case.operators) - 1
+    given = read_given(case.qdq(kept), network_of(case), name="ours.onnx")
+    assert set(given.operators) == set(kept)
+
+
+def with_factors(case: Case) -> onnx.ModelProto:
+    """The plain integer model with random positive factors between its operators, and other biases."""
+    network = network_of(case)
+    random = np.random.default_rng(3)
+    plan = case.plan()
+    channels = find_channels(network, dict.fromkeys(case.operators, True))
+    factors = {
+        one.tensor: random.uniform(0.2, 5.0, channel_count(network, one.tensor)).astype(np.float32)
+        for one in channels
+    }
+    draft = rounded_weights(network, Draft(plan.operators, plan.scales, factors))
+    parameters = {
+        name: replace(one, bias=None if one.bias is None else one.bias + 1000)
+        for name, one in draft.parameters.items()
+    }
+    padded = pad_stem(network, draft)
+    draft = (draft if padded is None else padded).but(parameters=parameters)
+    return write_qdq(case.prepared, case.inventory, draft.plan(), case.target)
+
+
+def channel_count(network: Network, tensor: str) -> int:
+    return next(g.outputs for o, g in network.weighted.values() if o.output == tensor)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,6 +22,7 @@ from quantize.report.charts.outcome import Bar, IntervalRow, bars, declines
 from quantize.report.charts.sensitivity import sensitivity_chart
 from quantize.report.charts.style import standalone
 
+PROJECT = Path(__file__).resolve().parents[3]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -82,6 +87,23 @@ def test_the_users_own_settings_neither_show_nor_change() -> None:
         assert bars(rows, "a", "b") == plain
         assert matplotlib.rcParams["font.size"] == 30
     assert logging.getLogger("matplotlib").level == level
+
+
+@pytest.mark.parametrize("backend", ["nonsense", "module://no_such_notebook", "svg"])
+def test_a_backend_that_is_not_there_is_not_needed(backend: str) -> None:
+    drawn = (
+        "import os; from quantize.report.charts.outcome import bars, Bar\n"
+        "assert bars([Bar('fp32', 1.0, 'one')], 'a', 'b')\n"
+        f"import matplotlib; assert os.environ['MPLBACKEND'] == {backend!r}\n"
+        "print(matplotlib.rcParams['backend'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", drawn], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # Whoever draws in a notebook afterwards gets what they asked for, where matplotlib knows it.
+    assert done.stdout.strip() == backend or backend == "nonsense"
 
 
 def tensor(**changes: Any) -> dict[str, Any]:

@@ -140,10 +140,10 @@ class Canvas:
 @contextlib.contextmanager
 def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
     """A new figure in our style, whatever the user's own matplotlib is set to."""
-    with _hushed():
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
+    load()
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -153,6 +153,13 @@ def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
         figure = Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained")
         FigureCanvasSVG(figure)  # whose measures of text hold for the layout
         yield Canvas(figure)
+
+
+def load() -> None:
+    """Imports what a canvas needs; a third of a second the first time."""
+    with _hushed():
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
 
 
 @contextlib.contextmanager

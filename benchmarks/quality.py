@@ -21,7 +21,7 @@ from quantize.evaluate import evaluate
 from quantize.kernels import integer_coverage
 from quantize.model import load_model, read_signature
 from quantize.session import make_session
-from quantize.verify import size_bytes
+from quantize.written import size_bytes
 
 FP32 = "fp32"
 _THROUGHPUT_BATCH = 32

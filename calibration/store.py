@@ -34,6 +34,9 @@ _NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
 _BYTES_BETWEEN_SCANS = 256 << 20
 # Removal goes on to this share of the limit, so that it does not come again with every entry.
 _KEPT_FRACTION = 0.75
+# What is no larger is read instead of mapped: the pixels of an ImageNet network (150 kB) are copied in 10 us,
+# and a mapping costs 45, for 37 pages that have to be found one by one and be forgotten on all cores.
+_READ_BYTES = 1 << 20
 # File systems stamp with a clock that lags behind by a tick; entries of this run must not look older than it.
 _CLOCK_SLACK_NS = 1_000_000_000
 
@@ -80,7 +83,9 @@ class Store:
         self._warned_full = False
 
     def get(self, kind: str, key: str) -> Array | None:
-        """The array stored under a key, read-only and mapped into memory; None if there is none that is good.
+        """The array stored under a key, read-only; None if there is none that is good.
+
+        Large ones are mapped into memory, small ones are read.
 
         Args:
             kind: a lower-case word; entries of different kinds never meet.
@@ -94,7 +99,7 @@ class Store:
         # Plain calls: this runs once an image and pass, and file objects cost as much as the reading.
         try:
             stat = os.fstat(descriptor)
-            content = mmap.mmap(descriptor, stat.st_size, access=mmap.ACCESS_READ) if stat.st_size else b""
+            content = _content(descriptor, stat.st_size)
         except (OSError, ValueError):
             return None
         finally:
@@ -273,6 +278,12 @@ class Store:
                             yield _Entry(Path(item.path), match["kind"], stat.st_size, stat.st_mtime_ns)
                         elif item.name.startswith(_TEMPORARY_PREFIX):
                             _remove_if_left(Path(item.path))
+
+
+def _content(descriptor: int, size_bytes: int) -> mmap.mmap | bytes:
+    if size_bytes > _READ_BYTES:
+        return mmap.mmap(descriptor, size_bytes, access=mmap.ACCESS_READ)
+    return os.pread(descriptor, size_bytes, 0) if size_bytes else b""
 
 
 def _remove_if_left(path: Path) -> None:

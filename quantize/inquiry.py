@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from quantize.config import Config
@@ -20,6 +21,7 @@ from quantize.diagnose.work import multiply_adds
 from quantize.engine import EngineResult
 from quantize.errors import InputError
 from quantize.report import RunContext
+from quantize.report.ahead import load_ahead
 from quantize.source import Source
 from quantize.stages import Stages
 from quantize.verify import FP32
@@ -48,6 +50,7 @@ class Inquiry:
     def __init__(self, config: Config, source: Source, data: Data, options: ReportOptions) -> None:
         self._config, self._source, self._data, self._options = config, source, data, options
         self._format = config.primary_format
+        self._loading: Thread | None = None
         self.known_nats, self.warnings = _known(options.sensitivity, source, config)
         self._names = class_names(
             data.evaluation,
@@ -71,6 +74,7 @@ class Inquiry:
         """Measures where the error comes from; None where there will be no pages."""
         if self.watcher is None:
             return None
+        self._loading = load_ahead()
         with stages.stage("look for causes"):
             stages.say("looking for the causes of errors")
             signal, notes = measured_signal(
@@ -121,6 +125,8 @@ class Inquiry:
         """The report for people, by the name of the file; none where they are not wanted."""
         if self.watcher is None:
             return {}
+        if self._loading is not None:
+            self._loading.join()
         from quantize.report.pages import render_html, render_markdown
 
         evaluation = self._data.evaluation

@@ -131,12 +131,15 @@ def integer_coverage(model_path: str | Path, threads: int = 1) -> Coverage:
     return graph_coverage(optimized_model(model_path, threads).graph)
 
 
-def optimized_model(model_path: str | Path, threads: int = 1) -> onnx.ModelProto:
+def optimized_model(
+    model: str | Path | onnx.ModelProto, threads: int = 1, *, label: str | None = None
+) -> onnx.ModelProto:
     """Let ONNX Runtime optimize the model as it does to run it.
 
     Args:
-        model_path: an `.onnx` file.
+        model: an `.onnx` file, or what was read from it.
         threads: of the session, as in use.
+        label: what to call a model in memory in messages.
 
     Raises:
         InputError: the file does not exist.
@@ -146,13 +149,14 @@ def optimized_model(model_path: str | Path, threads: int = 1) -> onnx.ModelProto
         optimized_path = folder / "optimized.onnx"
         # "extended" is the furthest level whose graph can always be written: beyond it, only memory layouts
         # change, and layouts have no influence on what is integer.
-        make_session(model_path, threads=threads, optimization="extended", optimized_path=optimized_path)
+        make_session(
+            model, threads=threads, optimization="extended", optimized_path=optimized_path, label=label
+        )
         try:
             return onnx.load(optimized_path)
         except Exception as error:  # the reader's failures have no common root
-            raise EngineError(
-                f"{model_path}: ONNX Runtime's optimized graph cannot be read: {error}"
-            ) from error
+            called = label or (model if isinstance(model, str | Path) else "model in memory")
+            raise EngineError(f"{called}: ONNX Runtime's optimized graph cannot be read: {error}") from error
 
 
 def declared_coverage(graph: GraphProto) -> Coverage:

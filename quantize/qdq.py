@@ -23,7 +23,7 @@ from quantize.operators import Inventory, Operator, clip_bounds
 from quantize.placement import LOOKED_THROUGH, Placement, place
 from quantize.scales import ActivationScale
 from quantize.target import WEIGHTED_OPERATORS, Target
-from quantize.weights import Parameters, quantize_parameters
+from quantize.weights import Parameters, RoundedWeights, quantize_parameters
 
 # Since this opset, QuantizeLinear has the attribute output_dtype.
 _OUTPUT_DTYPE_OPSET = 21
@@ -47,8 +47,22 @@ class Plan:
     padding: Mapping[str, int] = field(default_factory=dict)
 
 
-def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: Target) -> onnx.ModelProto:
+def write_qdq(
+    model: onnx.ModelProto,
+    inventory: Inventory,
+    plan: Plan,
+    target: Target,
+    *,
+    known: RoundedWeights | None = None,
+) -> onnx.ModelProto:
     """Returns the QDQ model that `plan` describes; the argument is left alone.
+
+    Args:
+        model: prepared fp32 model.
+        inventory: its operators.
+        plan: what becomes of them.
+        target: the deployment's kernels.
+        known: weights of this model that were rounded before, for whoever writes many.
 
     Raises:
         EngineError: a tensor of an integer operator has no scale, or an operator cannot be an integer.
@@ -59,7 +73,7 @@ def write_qdq(model: onnx.ModelProto, inventory: Inventory, plan: Plan, target: 
         raise EngineError(f"operator {unknown[0]!r} cannot be an integer operator of this model")
     placement = place(model.graph, inventory, chosen)
     scales = _settled(GraphIndex(model.graph), chosen, placement, plan.scales)
-    return _Writer(model, plan, target, chosen, placement, scales).write()
+    return _Writer(model, plan, target, chosen, placement, scales, known).write()
 
 
 def settled_scales(
@@ -109,6 +123,7 @@ class _Writer:
     chosen: Mapping[str, Operator]
     placement: Placement
     scales: Mapping[str, ActivationScale]
+    known: RoundedWeights | None
 
     def __post_init__(self) -> None:
         self.index = GraphIndex(self.model.graph)
@@ -231,6 +246,7 @@ class _Writer:
             data_scale=self.scales[node.input[0]].scale,
             limit=self.target.weight_limit(depthwise=operator.depthwise),
             per_channel=self.plan.operators[node.name] and node.op_type in self.target.per_channel_operators,
+            known=self.known,
         )
         weights = found.weights
         if extra := self.plan.padding.get(node.name, 0):

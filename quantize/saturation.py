@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnxruntime import InferenceSession
 
 from quantize.kernels import optimized_model
@@ -86,8 +87,13 @@ def here_line(name: str, equality: Equality) -> str:
 
 def pair_bound(path: Path) -> PairBound:
     """Of what the file says, and of what ONNX Runtime makes of it: it may quantize weights by itself."""
-    written = check_pairs(read_model(path))
-    fused = check_pairs(optimized_model(path))
+    model = read_model(path)
+    return bound_of(model, optimized_model(model, label=str(path)))
+
+
+def bound_of(model: onnx.ModelProto, optimized: onnx.ModelProto) -> PairBound:
+    """The same of a model that was read, and of what ONNX Runtime has made of it."""
+    written, fused = check_pairs(model), check_pairs(optimized)
     return replace(
         written,
         checked=max(written.checked, fused.checked),

@@ -62,6 +62,7 @@ def make_session(
     config_entries: Mapping[str, str] | None = None,
     optimized_path: Path | None = None,
     profile_prefix: Path | None = None,
+    label: str | None = None,
 ) -> ort.InferenceSession:
     """Build a deterministic CPU session.
 
@@ -81,6 +82,7 @@ def make_session(
         optimized_path: where ONNX Runtime writes the graph as it will run it.
         profile_prefix: begin of the name of the file that it writes the time of every operator to, when
             `end_profiling` of the session is called.
+        label: what to call the model in messages, if not by its path.
 
     Raises:
         InputError: the file cannot be read as a model, or `threads` is less than 1.
@@ -89,7 +91,7 @@ def make_session(
     """
     if threads < 1:
         raise InputError(f"threads: {threads} is too few; give 1 or more")
-    label, source = _source(model)
+    label, source = _source(model, label)
     os.environ.pop(_OPTIONS_FROM_MODEL, None)
     options = _options(threads, optimization, spinning, config_entries or {}, optimized_path)
     if profile_prefix is not None:
@@ -145,18 +147,17 @@ def _options(
     return options
 
 
-def _source(model: str | Path | bytes | onnx.ModelProto) -> tuple[str, bytes]:
+def _source(model: str | Path | bytes | onnx.ModelProto, label: str | None) -> tuple[str, bytes]:
     """What to call the model in messages, and what ONNX Runtime wants to be given."""
+    if isinstance(model, str | Path):
+        return label or str(model), read_model(Path(model)).SerializeToString()
+    called = label or "model in memory"
     if isinstance(model, bytes):
-        return "model in memory", model
-    if isinstance(model, onnx.ModelProto):
-        size_bytes = model.ByteSize()
-        if size_bytes > PROTOBUF_LIMIT_BYTES:
-            raise EngineError(
-                f"model in memory: {size_bytes} bytes is more than a protobuf message can hold (2 GiB)"
-            )
-        return "model in memory", model.SerializeToString()
-    return str(model), read_model(Path(model)).SerializeToString()
+        return called, model
+    size_bytes = model.ByteSize()
+    if size_bytes > PROTOBUF_LIMIT_BYTES:
+        raise EngineError(f"{called}: {size_bytes} bytes is more than a protobuf message can hold (2 GiB)")
+    return called, model.SerializeToString()
 
 
 def _one_line(error: Exception) -> str:

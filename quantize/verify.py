@@ -16,17 +16,16 @@ from quantize.batches import Batch, Batches, Remembered
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
 from quantize.evaluate import Evaluation, Observer, evaluate
-from quantize.files import sha256_of_file
-from quantize.kernels import Coverage, declared_coverage, integer_coverage
-from quantize.loading import external_files, read_model
+from quantize.kernels import Coverage
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
 from quantize.portability import COMPARED_IMAGES, Portability
 from quantize.profiler import profile_ms
-from quantize.saturation import exact_session, here_line, pair_bound
-from quantize.session import input_shape, make_session, outputs
+from quantize.saturation import here_line
+from quantize.session import input_shape, outputs
 from quantize.statistics import Interval, PairedOutcomes, absolute_decline, mcnemar_p_value, relative_decline
 from quantize.target import PORTABLE, Format, Target
 from quantize.throughput import Throughput, interleaved_throughput
+from quantize.written import Written, read_back
 
 Metric = Literal["top1", "top5"]
 FP32 = "fp32"
@@ -137,7 +136,7 @@ def verify(
         fp32_path: the model that was quantized.
         artefacts: what was made of it, one or both formats.
         loader: evaluation images [N, ...] float32 and labels [N].
-        threads: how many batches are under way at once; every session has one thread.
+        threads: how many files or batches are under way at once; every session has one thread.
         probabilities: the models end in softmax.
         latency_rounds: timed calls per model.
         latency_warmup: calls per model before that.
@@ -153,39 +152,22 @@ def verify(
     if not artefacts:
         raise InputError("verify: no int8 model was given; name at least one format")
     paths: dict[str, Path] = {FP32: fp32_path, **{str(name): path for name, path in artefacts.items()}}
-    pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(paths) else []
     batches = loader if isinstance(loader, Batches) else _First(loader)
-    sessions = {name: make_session(path, threads=1) for name, path in paths.items()}
-    models: dict[str, InferenceSession | Remembered] = {**sessions}
-    if baseline is not None:
-        models[FP32] = baseline
-    found = evaluate(
-        models,
-        batches,
-        reference=FP32,
-        probabilities=probabilities,
-        pairs=pairs,
-        witnesses=_exact_sessions(artefacts),
-        witness_images=COMPARED_IMAGES,
-        in_turn=bool(pairs),
-        observer=observer,
-        workers=threads,
-        description="verifying the files as written",
-        sources=paths,
-        made_here=tuple(artefacts),
+    files = read_back(paths, integer=set(paths) - {FP32}, declared=not target.on_cpu, workers=threads)
+    found = _evaluated(
+        files, batches, probabilities=probabilities, baseline=baseline, observer=observer, workers=threads
     )
     image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
+    sessions = {name: one.session for name, one in files.items()}
     classes = int(outputs(sessions[FP32], image, model=FP32).shape[1])
     timing = interleaved_latency(sessions, image, rounds=latency_rounds, warmup=latency_warmup)
-    facts = {name: _facts(path, found[name], timing.latencies[name]) for name, path in paths.items()}
-    if not target.on_cpu:
-        facts |= {kind: replace(facts[kind], declared=_declared(path)) for kind, path in artefacts.items()}
+    facts = {name: _facts(one, found[name], timing.latencies[name]) for name, one in files.items()}
     if profile:
         facts = {name: _profiled(fact, image) for name, fact in facts.items()}
-    equality = found["QDQ"].equality["QOperator"] if pairs else None
+    equality = found["QDQ"].equality.get("QOperator") if "QDQ" in found else None
     if equality is not None and equality.bit_equal:
         found |= _witnessed_together(found)
-    compared = {kind: _compare(kind, facts[kind], found, timing) for kind in artefacts}
+    compared = {kind: _compare(kind, facts[kind], files[kind], found, timing) for kind in artefacts}
     return Verification(
         fp32=facts[FP32],
         artefacts=compared,
@@ -200,12 +182,43 @@ def verify(
             *_warnings(facts, equality, classes),
         ),
         target=target,
-        throughput=interleaved_throughput(sessions, image),
+        throughput=interleaved_throughput(sessions, image, workers=threads),
     )
 
 
-def _exact_sessions(artefacts: Mapping[Format, Path]) -> dict[str, InferenceSession]:
-    return {str(kind): exact_session(path) for kind, path in artefacts.items()}
+def _evaluated(
+    files: Mapping[str, Written],
+    batches: Batches | Iterable[Batch],
+    *,
+    probabilities: bool,
+    baseline: Baseline | None,
+    observer: Observer | None,
+    workers: int,
+) -> dict[str, Evaluation]:
+    """All models and the exact kernels in one pass over the images."""
+    models: dict[str, InferenceSession | Remembered] = {name: one.session for name, one in files.items()}
+    if baseline is not None:
+        models[FP32] = baseline
+    pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(files) else []
+    return evaluate(
+        models,
+        batches,
+        reference=FP32,
+        probabilities=probabilities,
+        pairs=pairs,
+        witnesses=_exact_sessions(files),
+        witness_images=COMPARED_IMAGES,
+        in_turn=bool(pairs),
+        observer=observer,
+        workers=workers,
+        description="verifying the files as written",
+        sources={name: one.path for name, one in files.items()},
+        made_here=tuple(name for name in files if name != FP32),
+    )
+
+
+def _exact_sessions(files: Mapping[str, Written]) -> dict[str, InferenceSession]:
+    return {name: one.exact for name, one in files.items() if one.exact is not None}
 
 
 def _saturating(artefacts: Mapping[Format, Artefact], target: Target) -> list[str]:
@@ -244,14 +257,15 @@ class _First:
             yield images, labels
 
 
-def _facts(path: Path, evaluation: Evaluation, latency: Latency) -> FileFacts:
+def _facts(file: Written, evaluation: Evaluation, latency: Latency) -> FileFacts:
     return FileFacts(
-        path=path,
-        size_bytes=size_bytes(path),
-        sha256=sha256_of_file(path),
+        path=file.path,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
         counts=evaluation.counts,
-        coverage=integer_coverage(path),
+        coverage=file.coverage,
         latency=latency,
+        declared=file.declared,
     )
 
 
@@ -259,12 +273,12 @@ def _profiled(facts: FileFacts, image: npt.NDArray[np.float32]) -> FileFacts:
     return replace(facts, profile_ms=profile_ms(facts.path, image))
 
 
-def _declared(path: Path) -> Coverage:
-    return declared_coverage(read_model(path).graph)
-
-
 def _compare(
-    name: str, facts: FileFacts, found: Mapping[str, Evaluation], timing: InterleavedLatency
+    name: str,
+    facts: FileFacts,
+    file: Written,
+    found: Mapping[str, Evaluation],
+    timing: InterleavedLatency,
 ) -> Artefact:
     reference, model = found[FP32], found[name]
     return Artefact(
@@ -273,13 +287,8 @@ def _compare(
         top5=Decline.from_outcomes(PairedOutcomes.from_hits(reference.top5_hits, model.top5_hits)),
         fidelity=model.fidelity or Fidelity.empty(),
         speed_up=timing.speed_ups[name],
-        portability=Portability(model.witness or Equality(), pair_bound(facts.path)),
+        portability=Portability(model.witness or Equality(), file.bound),
     )
-
-
-def size_bytes(path: Path) -> int:
-    """Bytes of a model: its file, and the files that its initializers refer to."""
-    return sum(file.stat().st_size for file in (path, *external_files(path)))
 
 
 def _emulated(target: Target) -> list[str]:

@@ -47,8 +47,36 @@ class Parameters:
     bias_scale: FloatArray
 
 
+class RoundedWeights:
+    """Weights that were rounded before, for models of the same network that differ in their activations.
+
+    Scales of weights hardly ever depend on those of activations (only where a bias would not fit), so that
+    trials, and models with one operator more or less in fp32, share their integers. Holds one int8 copy of
+    the weights for each kind of rounding that was asked for.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int, int | None], tuple[FloatArray, Int8Array]] = {}
+
+    def integers(
+        self, operator: str, weights: FloatArray, scale: FloatArray, limit: int, axis: int | None
+    ) -> Int8Array:
+        """What `rounded_weights` gives for the weights of an operator, which must always be the same."""
+        key = (operator, limit, axis)
+        known = self._known.get(key)
+        if known is None or not np.array_equal(known[0], scale):
+            known = self._known[key] = scale, rounded_weights(weights, scale, limit, axis)
+        return known[1]
+
+
 def quantize_parameters(
-    node: onnx.NodeProto, index: GraphIndex, *, data_scale: float, limit: int, per_channel: bool
+    node: onnx.NodeProto,
+    index: GraphIndex,
+    *,
+    data_scale: float,
+    limit: int,
+    per_channel: bool,
+    known: RoundedWeights | None = None,
 ) -> Parameters:
     """Rounds the weights and the bias of a Conv, Gemm or MatMul; Gemm's factors are multiplied in.
 
@@ -58,6 +86,7 @@ def quantize_parameters(
         data_scale: scale of the activation that it reads.
         limit: largest magnitude of a weight.
         per_channel: one scale per output channel.
+        known: of this network; weights that were rounded before are not rounded again.
 
     Raises:
         EngineError: the weights or the bias are not constant.
@@ -66,7 +95,9 @@ def quantize_parameters(
     channel_axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else 1
     axis = channel_axis if per_channel else None
     least = least_scales(bias, data_scale, weights.shape[channel_axis])
-    integers, scale = quantize_weights(weights, limit, axis, least if per_channel else least.max())
+    scale = weight_scales(weights, limit, axis, least if per_channel else least.max())
+    known = RoundedWeights() if known is None else known
+    integers = known.integers(node.name, weights, scale, limit, axis)
     bias_scale = np.float32(data_scale) * scale
     if bias is None:
         return Parameters(integers, scale, axis, None, bias_scale)
@@ -105,16 +136,27 @@ def quantize_weights(
     Returns:
         int8 weights of the same shape and float32 scales, [channels] or a scalar.
     """
+    scale = weight_scales(weights, limit, axis, least_scale)
+    return rounded_weights(weights, scale, limit, axis), scale
+
+
+def weight_scales(weights: FloatArray, limit: int, axis: int | None, least_scale: Any = None) -> FloatArray:
+    """The scales of `quantize_weights`."""
     axes = None if axis is None else tuple(other for other in range(weights.ndim) if other != axis)
     largest = np.asarray(np.abs(weights).max(axis=axes), dtype=np.float64)
     scale = np.asarray(largest / limit, dtype=np.float32)
     if least_scale is not None:
         scale = np.maximum(scale, np.asarray(least_scale, dtype=np.float32))
     # A channel of zeros has no scale of its own; any serves, because all its integers are zero.
-    scale = np.asarray(np.where(scale >= _TINY, scale, 1.0), dtype=np.float32)
+    return np.asarray(np.where(scale >= _TINY, scale, 1.0), dtype=np.float32)
+
+
+def rounded_weights(weights: FloatArray, scale: FloatArray, limit: int, axis: int | None) -> Int8Array:
+    """The integers of `quantize_weights`."""
     spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
     rounded = np.rint(weights.astype(np.float64) / spread)
-    return np.clip(rounded, -limit, limit).astype(np.int8), scale
+    integers: Int8Array = np.clip(rounded, -limit, limit).astype(np.int8)
+    return integers
 
 
 def float_parameters(node: onnx.NodeProto, index: GraphIndex) -> tuple[FloatArray, FloatArray | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import stat
@@ -82,6 +83,10 @@ def program() -> NoReturn:
         discard_output()
         remove_living()
         os._exit(code)
+    # The interpreter would look twice through everything that lives for what it could free, just before the
+    # system takes it all back: 0.35 s after a run.
+    gc.disable()
+    gc.freeze()
     sys.exit(code)
 
 

@@ -112,7 +112,7 @@ def measured_signal(
         inventory: its operators.
         qdq: the int8 model in its QDQ format.
         loader: calibration images.
-        threads: of the sessions.
+        threads: images under way at once.
 
     Returns:
         What was measured, and notes.

@@ -1,14 +1,14 @@
 """Signal-to-noise along an int8 network: how much of each activation is error, and how its range fits.
 
 The int8 model runs as it is shipped, in integers; its 8-bit tensors are only read as well. Every image runs
-through both models on its own, so that memory holds the activations of one image.
+through both models on its own, in single-threaded sessions, so that memory holds the activations of one image
+for each thread, and no number depends on how many there are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from quantize.diagnose.pairing import TensorPair
+from quantize.parallel import in_order
 from quantize.scales import UINT8_LEVELS, ActivationScale
 from quantize.session import make_session
 from quantize.session import run as run_session
@@ -88,6 +89,14 @@ class _Powers:
         self.saturated += int(np.count_nonzero((steps < 0) | (steps > UINT8_LEVELS)))
         self.values += x.size
 
+    def merge(self, other: _Powers) -> None:
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.signal += other.signal
+        self.noise += other.noise
+        self.own_noise += other.own_noise
+        self.saturated += other.saturated
+        self.values += other.values
+
     def signal_of(self, pair: TensorPair) -> TensorSignal:
         return TensorSignal(
             pair=pair,
@@ -124,7 +133,7 @@ def measure_signal(
         pairs: which tensors, as `pair_tensors` found them.
         images: [1, ...] float32 each (or a whole batch, where the models insist on one).
         factors: of the tensors that were equalized, whose values are compared with multiplied ones.
-        threads: of the sessions, and of the arithmetic.
+        threads: images under way at once.
 
     Returns:
         One entry per pair, in that order.
@@ -134,16 +143,19 @@ def measure_signal(
     """
     if not pairs:
         return []
-    real = _Watched(fp32, [pair.tensor for pair in pairs], onnx.TensorProto.FLOAT, threads)
-    rounded = _Watched(int8, [pair.quantized for pair in pairs], onnx.TensorProto.UINT8, threads)
+    real = _Watched(fp32, [pair.tensor for pair in pairs], onnx.TensorProto.FLOAT)
+    rounded = _Watched(int8, [pair.quantized for pair in pairs], onnx.TensorProto.UINT8)
+
+    def look(image: Floats) -> list[_Powers]:
+        found = [_Powers() for _ in pairs]
+        for sums, pair, x, q in zip(found, pairs, real(image), rounded(image), strict=True):
+            sums.add(_scaled(x, factors.get(pair.tensor)), q, pair.scale)
+        return found
+
     powers = [_Powers() for _ in pairs]
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="diagnose") as pool:
-        for image in images:
-            exact = [_scaled(x, factors.get(pair.tensor)) for x, pair in zip(real(image), pairs, strict=True)]
-            integers = rounded(image)
-            list(
-                pool.map(lambda sums, pair, x, q: sums.add(x, q, pair.scale), powers, pairs, exact, integers)
-            )
+    for found in in_order(look, images, workers=threads):
+        for total, sums in zip(powers, found, strict=True):
+            total.merge(sums)
     return [sums.signal_of(pair) for sums, pair in zip(powers, pairs, strict=True)]
 
 
@@ -162,19 +174,25 @@ def collect_histograms(
         signals: which tensors.
         images: those that the extremes are of.
         factors: as for `measure_signal`.
-        threads: of the session.
+        threads: images under way at once.
 
     Raises:
         EngineError: ONNX Runtime refused or failed.
     """
     if not signals:
         return []
-    watched = _Watched(fp32, [one.pair.tensor for one in signals], onnx.TensorProto.FLOAT, threads)
+    watched = _Watched(fp32, [one.pair.tensor for one in signals], onnx.TensorProto.FLOAT)
+
+    def look(image: Floats) -> list[npt.NDArray[np.int64]]:
+        return [
+            _binned(_scaled(values, factors.get(one.pair.tensor)), one.low, one.high)
+            for one, values in zip(signals, watched(image), strict=True)
+        ]
+
     totals = [np.zeros(_BIN_COUNT, np.int64) for _ in signals]
-    for image in images:
-        for total, one, values in zip(totals, signals, watched(image), strict=True):
-            scaled = _scaled(values, factors.get(one.pair.tensor))
-            np.add(total, _binned(scaled, one.low, one.high), out=total)
+    for found in in_order(look, images, workers=threads):
+        for total, counts in zip(totals, found, strict=True):
+            np.add(total, counts, out=total)
     return [
         ValueHistogram(one.pair.tensor, one.low, one.high, tuple(map(int, total)))
         for one, total in zip(signals, totals, strict=True)
@@ -199,7 +217,7 @@ def _binned(values: Floats, low: float, high: float) -> npt.NDArray[np.int64]:
 class _Watched:
     """A model with some of its tensors as further outputs; image -> their values, in the order asked for."""
 
-    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], kind: int, threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], kind: int) -> None:
         augmented = onnx.ModelProto()
         augmented.CopyFrom(model)
         graph = augmented.graph
@@ -210,7 +228,7 @@ class _Watched:
             if name not in present:
                 graph.output.append(onnx.helper.make_tensor_value_info(name, kind, None))
         self._names = [name for name in dict.fromkeys(tensors) if name != self._input]
-        self._session = make_session(augmented, threads=threads)
+        self._session = make_session(augmented, threads=1)
 
     def __call__(self, image: Floats) -> list[npt.NDArray[Any]]:
         found = run_session(self._session, self._names, {self._input: image}) if self._names else []

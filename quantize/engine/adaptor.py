@@ -21,6 +21,7 @@ from quantize.operators import Operator
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import RULES
 from quantize.refine import AUTO, RefineReport
+from quantize.weights import RoundedWeights
 
 # Tuning configuration of one operator, as the engine's `OpTuningConfig.get_state` gives it.
 OperatorState = dict[str, dict[str, Any]]
@@ -68,6 +69,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         self.last_rules: tuple[str, ...] = ()
         self.last_refinement: RefineReport | None = None
         self.quantized_at_s = self.task.clock()
+        self._rounded = RoundedWeights()
 
     def _pre_optimize(self, model: Any, level: int = 1) -> None:
         """Nothing is left to do: the model comes prepared, and its operator names must stay."""
@@ -136,7 +138,7 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
 
     def write(self, plan: Plan) -> onnx.ModelProto:
         """The QDQ model of a plan."""
-        return write_qdq(self.task.model, self.task.inventory, plan, self.task.target)
+        return write_qdq(self.task.model, self.task.inventory, plan, self.task.target, known=self._rounded)
 
     def _rules(self) -> tuple[str, ...]:
         return RULES if self.task.refiner is None else (AUTO, *RULES)

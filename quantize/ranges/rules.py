@@ -44,15 +44,21 @@ def _percentile(counts: Counts, bounds: Bounds, _: MakeScale) -> Bounds:
 
 
 def _mse(counts: Counts, bounds: Bounds, make: MakeScale) -> Bounds:
-    """Least mean squared error of rounding and saturation, searching each end in turn (two sweeps)."""
+    """Least mean squared error of rounding and saturation, searching each end in turn (two sweeps).
+
+    The second sweep is left out where the first one has not moved the low end: it would find the same.
+    """
     centres = _centres(bounds)
 
     def sweep(low: float) -> Bounds:
         high = min(_shrunk(bounds[1]), key=lambda end: _squared_error(counts, centres, make(low, end)))
+        if bounds[0] == 0.0:  # after a ReLU there is nothing to search
+            return bounds[0], high
         low = min(_shrunk(bounds[0]), key=lambda end: _squared_error(counts, centres, make(end, high)))
         return low, high
 
-    return sweep(sweep(bounds[0])[0])
+    found = sweep(bounds[0])
+    return found if found[0] == bounds[0] else sweep(found[0])
 
 
 def _kl(counts: Counts, bounds: Bounds, make: MakeScale) -> Bounds:
@@ -149,7 +155,9 @@ def _divergence(counts: Counts, centres: FloatArray, ends: Bounds, make: MakeSca
     reference = kept.copy()
     reference[0] += counts[centres < low].sum()
     reference[-1] += counts[centres > high].sum()
-    _, group = np.unique(make(low, high).rounded(centres[inside]), return_inverse=True)
+    # Rounding keeps the order of the centres, so that equal values are neighbours.
+    levels = make(low, high).rounded(centres[inside])
+    group = np.concatenate([[0], np.cumsum(levels[1:] != levels[:-1])])
     occupied = kept > 0
     share = np.bincount(group, weights=kept) / np.maximum(np.bincount(group, weights=occupied), 1)
     candidate = np.where(occupied, share[group], 0.0)

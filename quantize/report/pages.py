@@ -52,6 +52,12 @@ def render_html(report: Mapping[str, Any], thumbnails: Thumbnails | None = None)
     )
 
 
+def compile_templates() -> None:
+    """Makes the templates ready, which is most of the time that the first page takes."""
+    for kind in ("html", "md"):
+        _environment(kind).get_template(f"report.{kind}.j2")
+
+
 def render_markdown(report: Mapping[str, Any]) -> str:
     """The same as text."""
     text = _environment("md").get_template("report.md.j2").render(**_facts(view.cleaned(report)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -43,26 +44,46 @@ def test_rates_and_ratios(sessions: dict[str, Any], monkeypatch: pytest.MonkeyPa
     clock = Clock(monkeypatch, {"fp32": 0.2, "int8": 0.05})
     found = interleaved_throughput(sessions, IMAGE, budget_s=10.0)
     assert (found.batch_size, found.fixed_batch, found.rounds) == (BATCH_SIZE, False, 5)
-    # The slow first round does not count.
+    # The slow first calls do not count.
     assert found.images_per_s == pytest.approx({"fp32": 160.0, "int8": 640.0})
     assert found.ratios == pytest.approx({"fp32": 1.0, "int8": 4.0})
     assert {shape for _, shape in clock.calls} == {(32, 3, 8, 8)}
-    assert [name for name, _ in clock.calls[:6]] == ["fp32", "int8", "int8", "fp32", "fp32", "int8"]
+    assert "".join(name[0] for name, _ in clock.calls[:8]) == "fi" + "fiiffi"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "calls", "rounds"),
-    [(0.2, 3, 2), (0.5, 1, 1), (30.0, 1, 1)],
+    ("seconds", "rounds"),
+    [(0.1, 5), (0.3, 3), (0.45, 2), (0.6, 1), (30.0, 1)],
 )
 def test_no_round_is_begun_that_does_not_fit_the_budget(
-    seconds: float, calls: int, rounds: int, sessions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    seconds: float, rounds: int, sessions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch, {"fp32": seconds, "int8": seconds})
     found = interleaved_throughput(sessions, IMAGE, budget_s=2.0)
-    assert [name for name, _ in clock.calls].count("fp32") == calls
+    assert [name for name, _ in clock.calls].count("fp32") == 1 + rounds
     assert found.rounds == rounds
-    # Where there was time for one round only, it is the one that counts.
-    assert found.images_per_s["fp32"] == pytest.approx(32 / seconds / (2 if calls == 1 else 1))
+    # The first call, which took twice as long, never counts.
+    assert found.images_per_s["fp32"] == pytest.approx(32 / seconds)
+
+
+def test_calls_before_the_clock_go_on_side_by_side_and_timed_ones_alone(
+    sessions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, under_way, most, done = threading.Barrier(2, timeout=30), [], [], []
+
+    def outputs(_: Any, batch: Any, *, model: str) -> Any:
+        under_way.append(model)
+        most.append(len(under_way))
+        if len(done) < 2 and len(most) <= 2:
+            together.wait()  # both models have to be here at once
+        under_way.remove(model)
+        done.append(model)
+
+    monkeypatch.setattr(module, "outputs", outputs)
+    interleaved_throughput(sessions, IMAGE, workers=2)
+    assert max(most[:2]) == 2
+    assert set(most[2:]) == {1}
+    assert len(done) == 2 * (1 + 5)
 
 
 def test_a_model_with_a_batch_of_its_own(make_classifier: Any) -> None:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_array_equal
 
+from quantize import weights as module
 from quantize.errors import EngineError
 from quantize.graph import GraphIndex, attribute
-from quantize.weights import quantize_parameters, quantize_weights
+from quantize.weights import RoundedWeights, quantize_parameters, quantize_weights, rounded_weights
 from tests.quantize.models import Net, zoo_case
 
 WEIGHTS = hnp.arrays(
@@ -74,6 +76,35 @@ def test_biases_of_any_size_fit_int32(per_channel: bool, data_scale: float) -> N
     # Exact but for half a step of the bias, which is 1/64 of the smallest product where there are weights.
     error = np.abs(found.bias * found.bias_scale.astype(np.float64) - bias.astype(np.float32))
     assert np.all(error <= found.bias_scale / 2 + 1e-6 * np.abs(bias))
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_weights_that_were_rounded_before_are_those_that_would_be_rounded_now(
+    per_channel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounded: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        rounded.append(1)
+        return rounded_weights(*given)
+
+    monkeypatch.setattr(module, "rounded_weights", counted)
+    weights = np.random.default_rng(5).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    node, index = conv_node(weights, np.array([0.3, 1e3, -2.0, 0.0]))
+    known, times = RoundedWeights(), []
+    # With the third, the largest bias fits int32 only if its weights have a larger scale.
+    for data_scale in (0.02, 0.05, 1e-6, 0.02):
+        options: dict[str, Any] = {"data_scale": data_scale, "limit": 64, "per_channel": per_channel}
+        before = len(rounded)
+        found = quantize_parameters(node, index, **options, known=known)
+        times.append(len(rounded) - before)
+        fresh = quantize_parameters(node, index, **options)
+        assert_array_equal(found.weights, fresh.weights)
+        assert_array_equal(found.scale, fresh.scale)
+        assert_array_equal(found.bias, fresh.bias)
+    assert times == [1, 0, 1, 1]
+    other = quantize_parameters(node, index, data_scale=0.02, limit=127, per_channel=per_channel, known=known)
+    assert np.abs(other.weights).max() == 127
 
 
 def test_factors_of_a_gemm_end_up_in_its_integers() -> None:

@@ -123,6 +123,7 @@ class Canvas:
         with warnings.catch_warnings():
             # Matplotlib's own font lacks a glyph; text is drawn by the reader's fonts, which have more.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            self._settle_layout()
             self.figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         root = ElementTree.fromstring(stream.getvalue().encode("utf-8"))
         root = _cleaned(root, name, self._tips)
@@ -130,20 +131,37 @@ class Canvas:
         root.attrib["aria-label"] = printable(description)
         return ElementTree.tostring(root, encoding="unicode")
 
+    def _settle_layout(self) -> None:
+        """Places everything, once: `savefig` would draw all of it without looking at it, and then again."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
+        self.figure.set_layout_engine(None)
+
 
 @contextlib.contextmanager
 def canvas(width_pixels: float, height_pixels: float) -> Iterator[Canvas]:
     """A new figure in our style, whatever the user's own matplotlib is set to."""
-    with _hushed(), _without_backend():
-        import matplotlib
-        from matplotlib.figure import Figure
+    load()
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         settings: Any = dict(_SETTINGS)  # its keys are typed as one large literal
         matplotlib.rcParams.update(settings)
         size = (width_pixels / _POINTS_PER_INCH, height_pixels / _POINTS_PER_INCH)
-        yield Canvas(Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained"))
+        figure = Figure(figsize=size, dpi=_POINTS_PER_INCH, layout="constrained")
+        FigureCanvasSVG(figure)  # whose measures of text hold for the layout
+        yield Canvas(figure)
+
+
+def load() -> None:
+    """Imports what a canvas needs; a third of a second the first time."""
+    with _hushed(), _without_backend():
+        import matplotlib.backends.backend_svg
+        import matplotlib.figure  # noqa: F401
 
 
 @contextlib.contextmanager

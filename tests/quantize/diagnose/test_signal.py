@@ -58,6 +58,18 @@ def test_every_quantized_tensor_is_paired_once(name: str) -> None:
         assert pair.scale.scale <= scales[pair.tensor].scale * (1 + 1e-6)
 
 
+def test_no_figure_depends_on_the_number_of_threads() -> None:
+    case = zoo_case("inverted_residual")
+    qdq = case.qdq()
+    pairs, images = pairs_of(case, qdq), single_images(case)
+
+    def measured(threads: int) -> Any:
+        found = measure_signal(case.prepared, to_qoperator(qdq), pairs, images, factors={}, threads=threads)
+        return found, collect_histograms(case.prepared, found, images, factors={}, threads=threads)
+
+    assert measured(1) == measured(3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_are_those_of_the_definition(name: str) -> None:
     case = zoo_case(name)

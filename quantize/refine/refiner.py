@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.nonfinite import Naming
+from quantize.parallel import in_order
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score
 from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
@@ -24,7 +25,7 @@ from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
 from quantize.refine.variants import Outcome, Variant, best_of
-from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
+from quantize.refine.weights import WeightCache, one_blas_thread, refine_weights, rounded_weights
 from quantize.work import Work
 
 Floats = npt.NDArray[np.float32]
@@ -97,7 +98,7 @@ class Refiner:
         refined = self._work.done(
             "refinement",
             {**choice, "first": self._first},
-            lambda: self._refined(operators, rule_of),
+            partial(self._refined, operators, rule_of),
             REFINED,
         )
         if self._settled is None:
@@ -186,7 +187,10 @@ class Refiner:
         rules = (*self._first_rules, *known)
 
         def make() -> dict[str, float]:
-            found = {rule: self._judge(self._plain(operators, rule_of, rule)).divergences for rule in rules}
+            # Drafts are made here, because measuring is for one thread; while they are, others are judged.
+            drafts = (self._plain(operators, rule_of, rule) for rule in rules)
+            scores = in_order(self._judge, drafts, workers=self._threads)
+            found = {rule: score.divergences for rule, score in zip(rules, scores, strict=True)}
             return {rule: float(found[rule].mean()) for rule in ranked(found)}
 
         facts = {"operators": dict(operators), "rules": dict(rule_of), "of": rules}
@@ -196,14 +200,15 @@ class Refiner:
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
     ) -> dict[Variant, Outcome]:
         """Carries what the effort allows through all passes: rules first, then what improves the best."""
+        run = partial(self._run, operators, rule_of)
         if self._settled is not None:
-            return {self._settled: self._run(operators, rule_of, self._settled)}
+            return run([self._settled])
         full = self._options.effort == "full"
         wanted = rules[: _FULL_CANDIDATES if full else 1]
-        results = {one: self._run(operators, rule_of, one) for one in map(Variant, wanted)}
+        results = run([Variant(rule) for rule in wanted])
         if full and self._dense_channels(operators):
             variant = Variant(best_of(results).rule, exponent=_DENSE_EXPONENT)
-            results[variant] = self._run(operators, rule_of, variant)
+            results |= run([variant])
         if full and self._options.scaling:
             variant = replace(best_of(results), scaled=True)
             self._multipliers = self._work.done(
@@ -213,7 +218,7 @@ class Refiner:
                 NUMBERS,
             )
             if self._multipliers:
-                results[variant] = self._run(operators, rule_of, variant)
+                results |= run([variant])
         return results
 
     def _find_multipliers(
@@ -232,17 +237,34 @@ class Refiner:
             threads=self._threads,
         )
 
-    def _run(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
-        facts = {
-            "operators": dict(operators),
-            "rules": dict(rule_of),
-            "variant": variant_values(variant),
-            "multipliers": dict(self._multipliers) if variant.scaled else None,
-        }
-        return self._work.done("variant", facts, lambda: self._made(operators, rule_of, variant), OUTCOME)
+    def _run(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variants: Sequence[Variant]
+    ) -> dict[Variant, Outcome]:
+        """Carries variants through all passes, several at once."""
+        facts = [
+            {
+                "operators": dict(operators),
+                "rules": dict(rule_of),
+                "variant": variant_values(variant),
+                "multipliers": dict(self._multipliers) if variant.scaled else None,
+            }
+            for variant in variants
+        ]
+        with one_blas_thread():
+            outcomes = self._work.done_each(
+                "variant",
+                facts,
+                lambda position: self._beginning(operators, rule_of, variants[position]),
+                lambda beginning: beginning(),
+                OUTCOME,
+                workers=self._threads,
+            )
+        return dict(zip(variants, outcomes, strict=True))
 
-    def _made(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
-        """A variant carried through all passes."""
+    def _beginning(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant
+    ) -> Callable[[], Outcome]:
+        """A variant that is ready to be carried through all passes; what all share has been measured."""
         draft = draft_with(self._network, operators, rule_of, self._table, variant.rule)
         if variant.scaled:
             draft = scaled(self._network, draft, self._multipliers)
@@ -257,7 +279,7 @@ class Refiner:
             threads=self._threads,
             cache=self._cache,
         )
-        return run_passes(material, draft, exponent=variant.exponent)
+        return partial(run_passes, material, draft, exponent=variant.exponent)
 
     def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
         if not self._options.equalize:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -112,12 +113,22 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int
 
     A product that a library shares out among threads may add up in another order.
     """
+    with one_blas_thread(), ThreadPoolExecutor(max_workers=threads) as pool:
+        results: Iterable[Result] = pool.map(work, items)
+        return list(results)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While it lasts, linear algebra does not share out its work.
+
+    The limit is the process's, and ends with whatever the limit was before: who does several things at once
+    that need it has to hold it around all of them.
+    """
     # Limits reach the libraries that are loaded; scipy brings a BLAS of its own.
     import scipy.linalg  # noqa: F401
 
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
-        results: Iterable[Result] = pool.map(work, items)
-        return list(results)
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 def _refined(network: Network, draft: Draft, observations: Observations, name: str) -> Parameters:

@@ -26,19 +26,18 @@ def cut_out(
         outputs: tensors that the nodes make.
     """
     needed = {name for node in nodes for name in tensors_read(node)}
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in given.items()
-        if name in needed
-    ]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     piece = onnx.ModelProto()
     piece.ir_version = model.ir_version
     piece.opset_import.extend(model.opset_import)
     piece.functions.extend(model.functions)
-    piece.graph.CopyFrom(
-        helper.make_graph(
-            nodes, "piece", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], constants
-        )
-    )
+    # Field by field, because constants are large and `make_graph` would copy them once more.
+    graph = piece.graph
+    graph.name = "piece"
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    for name, value in given.items():
+        if name in needed:
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            graph.input.append(helper.make_tensor_value_info(name, kind, value.shape))
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     return piece

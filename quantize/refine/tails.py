@@ -8,7 +8,7 @@ session serves all scales that are tried.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,12 +53,12 @@ class Tail:
     def _session(self) -> ort.InferenceSession:
         return make_session(self.model, threads=1, config_entries=_FLOAT_ONLY)
 
-    def scores(self, entry: ActivationScale, of: slice = slice(None)) -> Floats:
+    def scores(self, entry: ActivationScale, of: Iterable[int] | None = None) -> Floats:
         """What the network makes of each image with the tensor rounded so, [images, classes] float32.
 
         Args:
             entry: how the tensor is rounded.
-            of: which of the images; all by default.
+            of: numbers of the images; all by default.
         """
         # Symmetric int8 is uint8 with zero point 128: the lower bound says it for both.
         outputs = [self.model.graph.output[0].name]
@@ -67,7 +67,7 @@ class Tail:
             self.zero_point: np.asarray(round(-entry.bounds[0] / entry.scale), dtype=np.uint8),
         }
         rows = []
-        for held in self.held[of]:
+        for held in self.held if of is None else [self.held[number] for number in of]:
             (found,) = run(self._session, outputs, {**held, **how}, model="fp32 model")
             rows.append(found.reshape(found.shape[0], -1)[0])
         table: Floats = np.stack(rows).astype(np.float32)

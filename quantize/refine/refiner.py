@@ -257,7 +257,7 @@ class Refiner:
                 lambda position: self._beginning(operators, rule_of, variants[position]),
                 lambda beginning: beginning(),
                 OUTCOME,
-                workers=self._threads,
+                workers=len(variants) if self._threads > 1 else 1,
             )
         return dict(zip(variants, outcomes, strict=True))
 

@@ -72,21 +72,28 @@ class Walk:
             [images, channels] float64, the mean over positions of its result before any activation.
         """
         node, geometry = self._nodes[node_name], self._geometries[node_name]
-        self._walk_to(node)
+        self._walk(self._not_done(node.input[:1]), [])
         operator = integer_operator(node, geometry, self._index)
         shape = self._held[0][operator.data].shape[1:]
         taken = geometry.taken(shape)
         sums = self._each(lambda held: self._sums(held[operator.data][0], taken, operator))
         return operator.means(np.stack(sums), geometry.positions(shape))
 
-    def _walk_to(self, node: onnx.NodeProto) -> None:
-        """Runs what a node waits for, and drops the tensors that no later node reads."""
-        ahead = self._not_done(node.input[:1])
-        if not ahead:
+    def scores(self) -> Floats:
+        """Walks to the end: what the network puts out, [images, classes]."""
+        output = self._model.graph.output[0].name
+        self._walk(self._not_done([output]), [output])
+        table: Floats = np.stack([held[output].reshape(held[output].shape[0], -1)[0] for held in self._held])
+        return table
+
+    def _walk(self, ahead: Sequence[onnx.NodeProto], wanted: Sequence[str]) -> None:
+        """Runs nodes, and drops the tensors that neither a later node reads nor somebody wants."""
+        if not ahead and not wanted:
             return
         self._readers.subtract(tensor for one in ahead for tensor in set(self._read[one.name]))
+        self._readers.update(wanted)
         made = {name for one in ahead for name in one.output if name}
-        kept = sorted(name for name in made if self._readers[name] > 0)
+        kept = sorted({name for name in made if self._readers[name] > 0} | set(wanted))
         piece = self._piece(ahead, kept)
         session = make_session(piece, threads=1, config_entries=self._entries)
         names = [value.name for value in piece.graph.input]
@@ -124,8 +131,8 @@ class Walk:
         return [self._nodes[name] for name in sorted(wanted, key=self._order.__getitem__)]
 
     def _piece(self, ahead: Sequence[onnx.NodeProto], kept: Sequence[str]) -> onnx.ModelProto:
-        """A model of the nodes ahead, with the pairs that they read through."""
-        needed = {name for one in ahead for name in tensors_read(one)}
+        """A model of the nodes ahead, with what they and others read dequantized."""
+        needed = {name for one in ahead for name in tensors_read(one)} | set(kept)
         pairs = [node for node in self._pairs if node.output[0] in needed]
         nodes = sorted([*pairs, *ahead], key=lambda one: self._order[one.name])
         return cut_out(self._model, nodes, self._held[0], kept)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantize.nonfinite import Naming
-from quantize.parallel import in_order
+from quantize.parallel import AheadOfTime, in_order
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score
 from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
@@ -200,7 +200,7 @@ class Refiner:
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
     ) -> dict[Variant, Outcome]:
         """Carries what the effort allows through all passes: rules first, then what improves the best."""
-        run = partial(self._run, operators, rule_of)
+        run, find = partial(self._run, operators, rule_of), partial(self._find_multipliers, operators, rule_of)
         if self._settled is not None:
             return run([self._settled])
         full = self._options.effort == "full"
@@ -208,13 +208,16 @@ class Refiner:
         results = run([Variant(rule) for rule in wanted])
         if full and self._dense_channels(operators):
             variant = Variant(best_of(results).rule, exponent=_DENSE_EXPONENT)
-            results |= run([variant])
+            # It seldom changes which rule is the best, so that the next step can begin by its side.
+            find = AheadOfTime(find, variant.rule, wanted=self._options.scaling and self._threads > 1)
+            with find:
+                results |= run([variant], meanwhile=find.begin)
         if full and self._options.scaling:
             variant = replace(best_of(results), scaled=True)
             self._multipliers = self._work.done(
                 "multipliers",
                 {"operators": dict(operators), "rules": dict(rule_of), "rule": variant.rule},
-                partial(self._find_multipliers, operators, rule_of, variant.rule),
+                partial(find, variant.rule),
                 NUMBERS,
             )
             if self._multipliers:
@@ -238,9 +241,20 @@ class Refiner:
         )
 
     def _run(
-        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variants: Sequence[Variant]
+        self,
+        operators: Mapping[str, bool],
+        rule_of: Mapping[str, str],
+        variants: Sequence[Variant],
+        meanwhile: Callable[[], None] | None = None,
     ) -> dict[Variant, Outcome]:
-        """Carries variants through all passes, several at once."""
+        """Carries variants through all passes, several at once; `meanwhile` is called where one has to be."""
+
+        def prepared(position: int) -> Callable[[], Outcome]:
+            beginning = self._beginning(operators, rule_of, variants[position])
+            if meanwhile is not None:
+                meanwhile()
+            return beginning
+
         facts = [
             {
                 "operators": dict(operators),
@@ -254,7 +268,7 @@ class Refiner:
             outcomes = self._work.done_each(
                 "variant",
                 facts,
-                lambda position: self._beginning(operators, rule_of, variants[position]),
+                prepared,
                 lambda beginning: beginning(),
                 OUTCOME,
                 workers=len(variants) if self._threads > 1 else 1,

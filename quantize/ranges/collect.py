@@ -32,11 +32,11 @@ Result = TypeVar("Result")
 # 2,048 bins resolve 1/8 of a uint8 step over the full range; Migacz (2017) uses the same number.
 BIN_COUNT = 2048
 
-# Values in work stay in the cache of a processor.
-_COUNTED_AT_ONCE = 1 << 17
-
 # Below it, bins per unit do not fit float32, and nothing is lost by calling the tensor zero.
 _LEAST_SPAN = BIN_COUNT / float(np.finfo(np.float32).max)
+
+# Values in work stay in the cache of a processor.
+_COUNTED_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)

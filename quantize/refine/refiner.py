@@ -23,7 +23,8 @@ from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
 from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
-from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
+from quantize.refine.scaling import find_multipliers, scaled
+from quantize.refine.told import scaling_report
 from quantize.refine.variants import Outcome, Variant, best_of
 from quantize.refine.weights import WeightCache, one_blas_thread, refine_weights, rounded_weights
 from quantize.work import Work
@@ -122,7 +123,7 @@ class Refiner:
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         ranges = _ranges_report(rules, chosen.rule, before, plain)
-        passes = (ranges, self._scaling_report(results, chosen, plain), *passes)
+        passes = (ranges, scaling_report(self._options, self._multipliers, results, chosen, plain), *passes)
         if before.beats(score):
             draft, score = start, before
             passes = tuple(
@@ -200,7 +201,8 @@ class Refiner:
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
     ) -> dict[Variant, Outcome]:
         """Carries what the effort allows through all passes: rules first, then what improves the best."""
-        run, find = partial(self._run, operators, rule_of), partial(self._find_multipliers, operators, rule_of)
+        run = partial(self._run, operators, rule_of)
+        find: Callable[[str], dict[str, float]] = partial(self._find_multipliers, operators, rule_of)
         if self._settled is not None:
             return run([self._settled])
         full = self._options.effort == "full"
@@ -209,9 +211,9 @@ class Refiner:
         if full and self._dense_channels(operators):
             variant = Variant(best_of(results).rule, exponent=_DENSE_EXPONENT)
             # It seldom changes which rule is the best, so that the next step can begin by its side.
-            find = AheadOfTime(find, variant.rule, wanted=self._options.scaling and self._threads > 1)
-            with find:
-                results |= run([variant], meanwhile=find.begin)
+            ahead = AheadOfTime(find, variant.rule, wanted=self._options.scaling and self._threads > 1)
+            with ahead as find:
+                results |= run([variant], meanwhile=ahead.begin)
         if full and self._options.scaling:
             variant = replace(best_of(results), scaled=True)
             self._multipliers = self._work.done(
@@ -315,31 +317,6 @@ class Refiner:
             threads=self._threads,
             seed=self._options.seed,
         )
-
-    def _scaling_report(
-        self, results: Mapping[Variant, Outcome], chosen: Variant, plain: Score
-    ) -> PassReport:
-        why = None
-        if not self._options.scaling:
-            why = "switched off"
-        elif self._options.effort != "full":
-            why = "only with full effort"
-        elif not self._multipliers:
-            why = "no tensor gains by another range"
-        elif not any(variant.scaled for variant in results):
-            why = "it did not help the first model"
-        if why is not None:
-            return PassReport("scaling", "skipped", why, plain, plain)
-        words = multipliers_in_words(self._multipliers)
-        tried = results[next(variant for variant in results if variant.scaled)]
-        if chosen.scaled:
-            return PassReport("scaling", "applied", words, plain, tried.passes[0].before)
-        least = results[chosen]
-        words += (
-            f"; after all passes KL {tried.learnt.mean():.3g} instead of {least.learnt.mean():.3g} on "
-            f"calibration images, {tried.score.kl:.3g} instead of {least.score.kl:.3g} on the others"
-        )
-        return PassReport("scaling", "taken back", words, plain, tried.passes[0].before)
 
 
 def _ranges_report(rules: Mapping[str, float], rule: str, before: Score, after: Score) -> PassReport:

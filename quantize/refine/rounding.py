@@ -102,10 +102,7 @@ def best_scales(
 def _cost(error: Doubles, hessian: Doubles, root: Doubles | None = None) -> Floats:
     """`eᵀ H e` of each row, [G, M]; to float32, so that equal errors stay equal whatever their last bits."""
     with np.errstate(over="ignore"):
-        if root is None:
-            products = (error @ hessian) * error
-        else:
-            products = np.square(error @ root.transpose(0, 2, 1))
+        products = (error @ hessian) * error if root is None else np.square(error @ root.transpose(0, 2, 1))
         cost: Floats = products.sum(axis=2).astype(np.float32)
     return cost
 

@@ -227,7 +227,7 @@ def _hessian_of(vectors: Floats, spread: Floats | None, scale: ActivationScale) 
 def _root_of(vectors: Floats, spread: Floats | None, scale: ActivationScale) -> Doubles:
     """R [G, n, K] with `RᵀR` the Hessian: smaller where there are few vectors."""
     steps = _steps(_times(vectors, spread), scale).transpose(1, 0, 2)
-    root: Doubles = steps * (scale.scale / np.sqrt(len(vectors)))
+    root: Doubles = steps.astype(np.float64) * (scale.scale / np.sqrt(len(vectors)))
     return root
 
 

@@ -71,8 +71,7 @@ def refine_biases(
     index = GraphIndex(model.graph)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
-    geometries = {name: network.weighted[name][1] for name in names}
-    walk = Walk(model, geometries, images, threads=threads, config_entries=network.session_entries)
+    walk = Walk(model, images, threads=threads, config_entries=network.session_entries)
     for name in names:
         operator, _ = network.weighted[name]
         wanted = observations.means[name]

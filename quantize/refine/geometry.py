@@ -133,39 +133,6 @@ class Geometry:
             len(chosen), self.groups, self.depth
         )
 
-    def taken(self, shape: tuple[int, ...]) -> npt.NDArray[np.int8]:
-        """Which values of an input channel each tap of the kernel multiplies at some output position.
-
-        A tap meets a value at one output position at most, so that `x · taken`, with x [channels, values], is
-        the sum over output positions of what the tap multiplies.
-
-        Args:
-            shape: of one image's input, without the batch axis, as for `vectors`.
-
-        Returns:
-            [values of a channel, taps] of 0 and 1; taps row by row, as in packed order.
-        """
-        if self.op_type != "Conv":
-            return np.ones((int(np.prod(shape[:-1], dtype=np.int64)), 1), dtype=np.int8)
-        extents = _two_dimensional(shape[1:])
-        begins, outputs = self._pads(extents), self._output_extents(extents)
-        by_axis = []
-        for axis in (0, 1):
-            taps = np.arange(self.kernel[axis])[:, None] * self.dilations[axis]
-            met = np.arange(outputs[axis])[None] * self.strides[axis] + taps - begins[axis]
-            marks = np.zeros((self.kernel[axis], extents[axis]), dtype=np.int8)
-            inside = (met >= 0) & (met < extents[axis])
-            marks[np.nonzero(inside)[0], met[inside]] = 1
-            by_axis.append(marks)
-        both = by_axis[0][:, None, :, None] * by_axis[1][None, :, None, :]
-        return np.ascontiguousarray(both.reshape(self.kernel[0] * self.kernel[1], -1).T)
-
-    def by_channel(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """One image's input of the operator, without the batch axis → [channels, values]."""
-        if self.op_type != "Conv":
-            return np.ascontiguousarray(data.reshape(-1, data.shape[-1]).T)
-        return data.reshape(data.shape[0], -1)
-
     def _pads(self, extents: tuple[int, int]) -> tuple[int, int, int, int]:
         if self.pads is not None:
             return self.pads

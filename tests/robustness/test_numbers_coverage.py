@@ -26,7 +26,6 @@ NUMERIC = (
     "quantize/refine/gain.py",
     "quantize/refine/biases.py",
     "quantize/refine/ranking.py",
-    "quantize/refine/sums.py",
     "quantize/refine/tails.py",
     "calibration/transforms/arithmetic.py",
     "calibration/transforms/geometry.py",
@@ -46,7 +45,6 @@ NOT_NUMERIC = {
     "quantize.refine.equalize": {"find_channels", "_clip_stays", "_can_scale", "_can_unscale"},
     "quantize.refine.gain": {"scoring_operator"},
     "quantize.refine.biases": {"refine_biases", "corrected_operators", "_bias"},
-    "quantize.refine.sums": {"integer_operator", "_product_session", "_value", "_real"},
     "quantize.refine.tails": {
         *("each_tail", "_tails", "_advanced", "_tail", "_reading", "Tail._session"),
     },

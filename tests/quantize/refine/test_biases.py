@@ -37,8 +37,7 @@ def start(case: Case, network: Network) -> tuple[Draft, Observations]:
 def shifts(case: Case, network: Network, draft: Draft, seen: Observations) -> dict[str, float]:
     """Largest median difference of an operator's channel means from fp32."""
     model = write_qdq(case.prepared, case.inventory, draft.plan(), case.target)
-    geometries = {one: geometry for one, (_, geometry) in network.weighted.items()}
-    walk = Walk(model, geometries, [image[None] for image in case.images], threads=1, config_entries={})
+    walk = Walk(model, [image[None] for image in case.images], threads=1, config_entries={})
     return {
         name: float(np.abs(np.median(seen.means[name] - walk.means_before(name), axis=0)).max())
         for name in corrected_operators(network, draft)

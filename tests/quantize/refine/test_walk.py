@@ -38,9 +38,8 @@ def integers(case: Case) -> tuple[Network, Draft, onnx.ModelProto]:
 
 
 def walk_of(case: Case, network: Network, model: onnx.ModelProto, threads: int = 1) -> Walk:
-    geometries = {one: geometry for one, (_, geometry) in network.weighted.items()}
     images, entries = as_model_takes_them(case, case.images), network.session_entries
-    return Walk(model, geometries, images, threads=threads, config_entries=entries)
+    return Walk(model, images, threads=threads, config_entries=entries)
 
 
 @pytest.mark.parametrize(("name", "target"), CASES)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from calibration.store import Store
 from quantize.packing import Array, Json, packed, unpacked
+from quantize.parallel import in_order
 
 KIND = "work"
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -78,22 +80,55 @@ class Work:
             make: makes it; what it raises is passed on.
             codec: of the result.
         """
-        if self._store is None:
-            return make()
-        key = _digest({"name": name, "facts": facts, "context": self._context})
-        known = self._recalled(key, codec)
-        if known is not None:
-            result, took_s = known
-            if key not in self._made:
-                self.saved_s += took_s
-                self.reused.append(name)
-            return result
+        (result,) = self.done_each(name, [facts], lambda _: None, lambda _: make(), codec, workers=1)
+        return result
+
+    def done_each(
+        self,
+        name: str,
+        facts: Sequence[Mapping[str, Any]],
+        prepare: Callable[[int], Item],
+        make: Callable[[Item], T],
+        codec: Codec[T],
+        *,
+        workers: int,
+    ) -> list[T]:
+        """Results of one kind, each reused or made and kept; several may be in the making at once.
+
+        Args:
+            name: what they are.
+            facts: what each depends on besides the context, as JSON values.
+            prepare: called with the position of one that has to be made, in this thread.
+            make: makes it of what `prepare` returned, in any thread.
+            codec: of the results.
+            workers: how many are made at once.
+        """
+        keys = [_digest({"name": name, "facts": one, "context": self._context}) for one in facts]
+        found: dict[int, T] = {}
+        for position, key in enumerate(keys if self._store is not None else ()):
+            known = self._recalled(key, codec)
+            if known is not None:
+                found[position], took_s = known
+                if key not in self._made:
+                    self.saved_s += took_s
+                    self.reused.append(name)
+        missing = [position for position in range(len(facts)) if position not in found]
         began_s = self.clock()
-        result = make()
+        made = in_order(make, (prepare(position) for position in missing), workers=workers)
+        for position, result in zip(missing, made, strict=True):
+            found[position] = result
+            # Of those that are made at once, each took as long as it kept the caller waiting.
+            ended_s = self.clock()
+            self._keep(keys[position], result, codec, ended_s - began_s)
+            began_s = ended_s
+        return [found[position] for position in range(len(facts))]
+
+    def _keep(self, key: str, result: T, codec: Codec[T], took_s: float) -> None:
+        if self._store is None:
+            return
         self._made.add(key)
         values, arrays = codec.encode(result)
-        self._store.put(KIND, key, packed({"took_s": self.clock() - began_s, "of": values}, arrays))
-        return result
+        self._store.put(KIND, key, packed({"took_s": took_s, "of": values}, arrays))
 
     def taken(self) -> list[str]:
         """Names of the pieces that were reused since the last call."""

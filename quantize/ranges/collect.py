@@ -38,6 +38,9 @@ CHANNEL_IMAGES = 128
 # Below it, bins per unit do not fit float32, and nothing is lost by calling the tensor zero.
 _LEAST_SPAN = BIN_COUNT / float(np.finfo(np.float32).max)
 
+# Values in work stay in the cache of a processor.
+_COUNTED_AT_ONCE = 1 << 17
+
 
 @dataclass(frozen=True)
 class Extremes:
@@ -163,11 +166,14 @@ def _count(values: Array, low: float, high: float) -> Counts:
     """Counts per bin; a binning by multiplication is some ten times faster than `numpy.histogram`."""
     if high - low < _LEAST_SPAN:
         return np.bincount([0], weights=[values.size], minlength=BIN_COUNT).astype(np.int64)
-    # In place, and clipped as integers, which is four times as fast as with floats.
-    position = values.reshape(-1) - np.float32(low)
-    position *= np.float32(BIN_COUNT / (high - low))
-    bins = position.astype(np.int32)
-    return np.bincount(np.clip(bins, 0, BIN_COUNT - 1, out=bins), minlength=BIN_COUNT)
+    flat, counts = values.reshape(-1), np.zeros(BIN_COUNT, dtype=np.int64)
+    for start in range(0, flat.size, _COUNTED_AT_ONCE):
+        # In place, and clipped as integers, which is four times as fast as with floats.
+        position = flat[start : start + _COUNTED_AT_ONCE] - np.float32(low)
+        position *= np.float32(BIN_COUNT / (high - low))
+        bins = position.astype(np.intp)
+        counts += np.bincount(np.clip(bins, 0, BIN_COUNT - 1, out=bins), minlength=BIN_COUNT)
+    return counts
 
 
 def each_image(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,20 @@ from quantize.weights import Parameters, round_bias
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """A draft with corrected biases.
+
+    Attributes:
+        draft: the draft.
+        scores: what it makes of the images, [images, classes]; None where the walk that corrected it had
+            other biases than the deployment, or not all of them are numbers.
+    """
+
+    draft: Draft
+    scores: Floats | None
+
+
 def refine_biases(
     network: Network,
     draft: Draft,
@@ -37,7 +52,7 @@ def refine_biases(
     images: Sequence[Floats],
     *,
     threads: int,
-) -> Draft:
+) -> Corrected:
     """Corrects the biases of all convolutions and Gemms but those that make the scores.
 
     Args:
@@ -66,7 +81,9 @@ def refine_biases(
         parameters[name] = _shifted(parameters[name], shift)
         bias = index.producer[nodes[name].input[2]].input[0]
         constants[bias].CopyFrom(numpy_helper.from_array(_bias(parameters[name]), bias))
-    return draft.but(parameters={**draft.parameters, **parameters})
+    made = draft.but(parameters={**draft.parameters, **parameters})
+    scores = walk.scores() if network.target.integer_bias else None
+    return Corrected(made, scores if scores is not None and np.all(scores < np.inf) else None)
 
 
 def corrected_operators(network: Network, draft: Draft) -> list[str]:

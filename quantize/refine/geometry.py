@@ -117,16 +117,17 @@ class Geometry:
             return data.reshape(-1, data.shape[-1])[chosen][:, None, :]
         channels, extents = data.shape[0], _two_dimensional(data.shape[1:])
         data = data.reshape(channels, *extents)
-        top, left, bottom, right = self._pads(extents)
-        if top or left or bottom or right:
-            data = np.pad(data, ((0, 0), (top, bottom), (left, right)))
+        top, left = self._pads(extents)[:2]
         _, width = self._output_extents(extents)
         rows, columns = np.divmod(chosen, width)
-        row_taps = np.arange(self.kernel[0]) * self.dilations[0]
-        column_taps = np.arange(self.kernel[1]) * self.dilations[1]
+        row_taps = np.arange(self.kernel[0]) * self.dilations[0] - top
+        column_taps = np.arange(self.kernel[1]) * self.dilations[1] - left
         at_rows = (rows * self.strides[0])[:, None, None] + row_taps[None, :, None]
         at_columns = (columns * self.strides[1])[:, None, None] + column_taps[None, None, :]
-        taken = data[:, at_rows, at_columns]  # [C, P, rows, columns]
+        # Only what is chosen is looked at: adding the padding would copy all of the input.
+        inside = (at_rows >= 0) & (at_rows < extents[0]) & (at_columns >= 0) & (at_columns < extents[1])
+        taken = data[:, at_rows.clip(0, extents[0] - 1), at_columns.clip(0, extents[1] - 1)]
+        taken[:, ~inside] = 0.0  # [C, P, rows, columns]
         by_group = taken.reshape(self.groups, channels // self.groups, len(chosen), -1)
         return np.ascontiguousarray(by_group.transpose(2, 0, 3, 1)).reshape(
             len(chosen), self.groups, self.depth

@@ -6,6 +6,7 @@ fixed number of sampled vectors is kept, however many images there are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,34 @@ class _Seen:
     lows: list[Floats]
     highs: list[Floats]
     means: list[Floats]
-    vectors: list[Floats]
+
+
+class _Samples:
+    """The vectors of all images, each written to its place by the thread that has it: they are large.
+
+    Args:
+        operators: how many there are.
+        images: how many there are at most, of one size.
+    """
+
+    def __init__(self, operators: int, images: int) -> None:
+        self._tables: list[Floats | None] = [None] * operators
+        self._images, self._lock = images, threading.Lock()
+
+    def put(self, position: int, number: int, vectors: Floats) -> None:
+        """Keeps the vectors [samples, groups, K] that image `number` has for an operator."""
+        with self._lock:
+            table = self._tables[position]
+            if table is None:
+                table = np.empty((self._images, *vectors.shape), dtype=np.float32)
+                self._tables[position] = table
+        table[number] = vectors
+
+    def of(self, position: int, images: int) -> Floats:
+        """All that were kept for an operator, [samples, groups, K], of so many first images."""
+        table = self._tables[position]
+        assert table is not None  # every image puts some for every operator
+        return table[:images].reshape(-1, *table.shape[2:])
 
 
 def observe(
@@ -96,8 +124,9 @@ def observe(
     raws = [operator.raw_output for operator, _ in watched.operators]
     tensors = list(dict.fromkeys([*inputs, *raws, *watched.by_channel, output]))
 
+    samples = _Samples(len(watched.operators), images)
+
     def look(values: Mapping[str, Floats], number: int) -> _Seen:
-        vectors = []
         for position, (operator, geometry) in enumerate(watched.operators):
             data = values[operator.inputs[0]][0]
             random = np.random.default_rng((seed, number, position))
@@ -108,13 +137,12 @@ def observe(
                 if available <= wanted
                 else np.sort(random.integers(available, size=wanted))
             )
-            vectors.append(geometry.vectors(data, chosen))
+            samples.put(position, number, geometry.vectors(data, chosen))
         return _Seen(
             scores=values[output].reshape(values[output].shape[0], -1)[0].copy(),
             lows=[_by_channel(values[name][0]).min(axis=1) for name in watched.by_channel],
             highs=[_by_channel(values[name][0]).max(axis=1) for name in watched.by_channel],
             means=[channel_means(values[o.raw_output][0], o.op_type) for o, _ in watched.operators],
-            vectors=vectors,
         )
 
     seen = list(each_image(model, tensors, batches, look, threads))
@@ -126,7 +154,7 @@ def observe(
         lows={name: np.stack([one.lows[i] for one in seen]) for i, name in enumerate(watched.by_channel)},
         highs={name: np.stack([one.highs[i] for one in seen]) for i, name in enumerate(watched.by_channel)},
         means={name: np.stack([one.means[i] for one in seen]) for i, name in enumerate(names)},
-        vectors={name: np.concatenate([one.vectors[i] for one in seen]) for i, name in enumerate(names)},
+        vectors={name: samples.of(i, len(seen)) for i, name in enumerate(names)},
     )
 
 

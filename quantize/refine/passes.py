@@ -9,7 +9,7 @@ slack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -49,6 +49,7 @@ class Material:
         options: which passes are wanted.
         threads: how many may work at once.
         cache: integers of operators that were rounded before.
+        learnt: drafts, and what they make of the calibration images, as far as passes have found that out.
     """
 
     network: Network
@@ -59,6 +60,7 @@ class Material:
     options: RefineOptions
     threads: int
     cache: WeightCache
+    learnt: list[tuple[Draft, Floats]] = field(default_factory=list)
 
 
 def run_passes(material: Material, draft: Draft, *, exponent: float = 0.0) -> Outcome:
@@ -154,7 +156,9 @@ def _biases(material: Material, draft: Draft) -> _Made:
     made = refine_biases(
         material.network, draft, material.observations, material.images, threads=material.threads
     )
-    return made, f"{len(names)} operators corrected"
+    if made.scores is not None:
+        material.learnt.append((made.draft, made.scores))
+    return made.draft, f"{len(names)} operators corrected"
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,9 @@ def _gain(material: Material, draft: Draft, learnt: Floats) -> tuple[_Gain | Non
 
 def _learnt_scores(material: Material, draft: Draft) -> Floats:
     """What a draft makes of the calibration images, [images, classes]."""
+    for known, found in material.learnt:
+        if known is draft:
+            return found
     network = material.network
     model = write_qdq(network.model, network.inventory, draft.plan(), network.target)
     return scores(model, material.images, threads=material.threads, config_entries=network.session_entries)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from quantize.parallel import AheadOfTime, in_order
 from quantize.refine.equalize import Channels, find_channels
 from quantize.refine.judge import Judge, Score
 from quantize.refine.memory import NUMBERS, OUTCOME, REFINED, Refined, variant_values
@@ -21,9 +22,10 @@ from quantize.refine.passes import Material, run_passes
 from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
 from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
-from quantize.refine.scaling import find_multipliers, multipliers_in_words, scaled
+from quantize.refine.scaling import find_multipliers, scaled
+from quantize.refine.told import scaling_report
 from quantize.refine.variants import Outcome, Variant, best_of
-from quantize.refine.weights import WeightCache, refine_weights, rounded_weights
+from quantize.refine.weights import WeightCache, one_blas_thread, refine_weights, rounded_weights
 from quantize.work import Work
 
 Floats = npt.NDArray[np.float32]
@@ -94,7 +96,7 @@ class Refiner:
         refined = self._work.done(
             "refinement",
             {**choice, "first": self._first},
-            lambda: self._refined(operators, rule_of),
+            partial(self._refined, operators, rule_of),
             REFINED,
         )
         if self._settled is None:
@@ -119,7 +121,8 @@ class Refiner:
         if chosen.scaled:
             plain = self._judge(self._plain(operators, rule_of, chosen.rule))
         ranges = _ranges_report(rules, chosen.rule, before, plain)
-        passes = (*done, ranges, self._scaling_report(results, chosen, plain), *passes)
+        told = scaling_report(self._options, self._multipliers, results, chosen, plain)
+        passes = (*done, ranges, told, *passes)
         if before.beats(score):
             draft, score = start, before
             passes = (*done, *map(_taken_back, passes[len(done) :]))
@@ -182,7 +185,10 @@ class Refiner:
         rules = (*self._first_rules, *known)
 
         def make() -> dict[str, float]:
-            found = {rule: self._judge(self._plain(operators, rule_of, rule)).divergences for rule in rules}
+            # Drafts are made here, because measuring is for one thread; while they are, others are judged.
+            drafts = (self._plain(operators, rule_of, rule) for rule in rules)
+            scores = in_order(self._judge, drafts, workers=self._threads)
+            found = {rule: score.divergences for rule, score in zip(rules, scores, strict=True)}
             return {rule: float(found[rule].mean()) for rule in ranked(found)}
 
         facts = {"operators": dict(operators), "rules": dict(rule_of), "of": rules}
@@ -192,24 +198,29 @@ class Refiner:
         self, operators: Mapping[str, bool], rule_of: Mapping[str, str], rules: Sequence[str]
     ) -> dict[Variant, Outcome]:
         """Carries what the effort allows through all passes: rules first, then what improves the best."""
+        run = partial(self._run, operators, rule_of)
+        find: Callable[[str], dict[str, float]] = partial(self._find_multipliers, operators, rule_of)
         if self._settled is not None:
-            return {self._settled: self._run(operators, rule_of, self._settled)}
+            return run([self._settled])
         full = self._options.effort == "full"
         wanted = rules[: _FULL_CANDIDATES if full else 1]
-        results = {one: self._run(operators, rule_of, one) for one in map(Variant, wanted)}
+        results = run([Variant(rule) for rule in wanted])
         if full and self._dense_channels(operators):
             variant = Variant(best_of(results).rule, exponent=_DENSE_EXPONENT)
-            results[variant] = self._run(operators, rule_of, variant)
+            # It seldom changes which rule is the best, so that the next step can begin by its side.
+            ahead = AheadOfTime(find, variant.rule, wanted=self._options.scaling and self._threads > 1)
+            with ahead as find:
+                results |= run([variant], meanwhile=ahead.begin)
         if full and self._options.scaling:
             variant = replace(best_of(results), scaled=True)
             self._multipliers = self._work.done(
                 "multipliers",
                 {"operators": dict(operators), "rules": dict(rule_of), "rule": variant.rule},
-                partial(self._find_multipliers, operators, rule_of, variant.rule),
+                partial(find, variant.rule),
                 NUMBERS,
             )
             if self._multipliers:
-                results[variant] = self._run(operators, rule_of, variant)
+                results |= run([variant])
         return results
 
     def _find_multipliers(
@@ -228,17 +239,45 @@ class Refiner:
             threads=self._threads,
         )
 
-    def _run(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
-        facts = {
-            "operators": dict(operators),
-            "rules": dict(rule_of),
-            "variant": variant_values(variant),
-            "multipliers": dict(self._multipliers) if variant.scaled else None,
-        }
-        return self._work.done("variant", facts, lambda: self._made(operators, rule_of, variant), OUTCOME)
+    def _run(
+        self,
+        operators: Mapping[str, bool],
+        rule_of: Mapping[str, str],
+        variants: Sequence[Variant],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> dict[Variant, Outcome]:
+        """Carries variants through all passes, several at once; `meanwhile` is called where one has to be."""
 
-    def _made(self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant) -> Outcome:
-        """A variant carried through all passes."""
+        def prepared(position: int) -> Callable[[], Outcome]:
+            beginning = self._beginning(operators, rule_of, variants[position])
+            if meanwhile is not None:
+                meanwhile()
+            return beginning
+
+        facts = [
+            {
+                "operators": dict(operators),
+                "rules": dict(rule_of),
+                "variant": variant_values(variant),
+                "multipliers": dict(self._multipliers) if variant.scaled else None,
+            }
+            for variant in variants
+        ]
+        with one_blas_thread():
+            outcomes = self._work.done_each(
+                "variant",
+                facts,
+                prepared,
+                lambda beginning: beginning(),
+                OUTCOME,
+                workers=len(variants) if self._threads > 1 else 1,
+            )
+        return dict(zip(variants, outcomes, strict=True))
+
+    def _beginning(
+        self, operators: Mapping[str, bool], rule_of: Mapping[str, str], variant: Variant
+    ) -> Callable[[], Outcome]:
+        """A variant that is ready to be carried through all passes; what all share has been measured."""
         draft = draft_with(self._network, operators, rule_of, self._table, variant.rule)
         if variant.scaled:
             draft = scaled(self._network, draft, self._multipliers)
@@ -253,7 +292,7 @@ class Refiner:
             threads=self._threads,
             cache=self._cache,
         )
-        return run_passes(material, draft, exponent=variant.exponent)
+        return partial(run_passes, material, draft, exponent=variant.exponent)
 
     def _dense_channels(self, operators: Mapping[str, bool]) -> bool:
         if not self._options.equalize:
@@ -275,31 +314,6 @@ class Refiner:
             threads=self._threads,
             seed=self._options.seed,
         )
-
-    def _scaling_report(
-        self, results: Mapping[Variant, Outcome], chosen: Variant, plain: Score
-    ) -> PassReport:
-        why = None
-        if not self._options.scaling:
-            why = "switched off"
-        elif self._options.effort != "full":
-            why = "only with full effort"
-        elif not self._multipliers:
-            why = "no tensor gains by another range"
-        elif not any(variant.scaled for variant in results):
-            why = "it did not help the first model"
-        if why is not None:
-            return PassReport("scaling", "skipped", why, plain, plain)
-        words = multipliers_in_words(self._multipliers)
-        tried = results[next(variant for variant in results if variant.scaled)]
-        if chosen.scaled:
-            return PassReport("scaling", "applied", words, plain, tried.passes[0].before)
-        least = results[chosen]
-        words += (
-            f"; after all passes KL {tried.learnt.mean():.3g} instead of {least.learnt.mean():.3g} on "
-            f"calibration images, {tried.score.kl:.3g} instead of {least.score.kl:.3g} on the others"
-        )
-        return PassReport("scaling", "taken back", words, plain, tried.passes[0].before)
 
 
 def _unscored(one: PassReport, score: Score) -> PassReport:

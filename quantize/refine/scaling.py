@@ -26,6 +26,8 @@ from quantize.refine.tails import Tail, each_tail
 from quantize.scales import ActivationScale
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 # What is tried, step by step while the divergence falls. A step of 1/4 changes the error of rounding by 1.9
 # dB, about as finely as the divergence can tell. Narrower ranges are not tried: 0.8 looks better for some
@@ -46,6 +48,10 @@ _LEAST_GAIN_ERRORS = 0.5
 
 # A first step that is worse by more than so many standard errors on the first images is harmful.
 _SURE_ERRORS = 2.0
+
+# Images that are measured before it is asked whether the others matter, and how far a sum may be wrong.
+_ASKED_AT_ONCE = 4
+_SUM_MARGIN = 1 + 1e-9
 
 # A report names so many of the tensors.
 _LISTED = 5
@@ -87,7 +93,7 @@ def find_multipliers(
     few = chosen[: len(few)]
     ladder = {m: scaled(network, draft, dict.fromkeys(tensors, m)).scales for m in MULTIPLIERS}
 
-    def first(tail: Tail) -> npt.NDArray[np.float64]:
+    def first(tail: Tail) -> Doubles:
         return _divergences(network, reference[few], tail.scores(draft.scales[tail.tensor]))
 
     at_first = each_tail(network.model, tensors, [images[i] for i in few], first, threads=threads)
@@ -98,11 +104,12 @@ def find_multipliers(
     def climb(tail: Tail) -> float:
         ways = {m: scales[tail.tensor] for m, scales in ladder.items()}
 
-        def divergences_of(entry: ActivationScale, of: slice) -> npt.NDArray[np.float64]:
-            wanted = reference[chosen[of]]
-            return _divergences(network, wanted, tail.scores(entry, of)) if len(wanted) else np.empty(0)
+        def divergences_of(entry: ActivationScale, of: Indices) -> Doubles:
+            return _divergences(network, reference[chosen[of]], tail.scores(entry, of))
 
-        return best_multiplier(draft.scales[tail.tensor], ways, divergences_of, at_first[tail.tensor])
+        return best_multiplier(
+            draft.scales[tail.tensor], ways, divergences_of, at_first[tail.tensor], len(chosen)
+        )
 
     found = each_tail(network.model, relevant, [images[i] for i in chosen], climb, threads=threads)
     return {tensor: multiplier for tensor, multiplier in found.items() if multiplier != 1.0}
@@ -132,44 +139,77 @@ def scalable(network: Network, draft: Draft) -> list[str]:
 def best_multiplier(
     entry: ActivationScale,
     ways: Mapping[float, ActivationScale],
-    divergences_of: Callable[[ActivationScale, slice], npt.NDArray[np.float64]],
-    at_first: npt.NDArray[np.float64],
+    divergences_of: Callable[[ActivationScale, Indices], Doubles],
+    at_first: Doubles,
+    images: int,
 ) -> float:
     """Climbs to wider ranges while the mean divergence falls.
 
     Args:
         entry: the scale that the rule gave, with multiplier 1.
         ways: multiplier → scale; one that is no other than the one before ends the climb.
-        divergences_of: the divergence of each of some images, [images] float64.
+        divergences_of: the divergence of each of some images, given by numbers, [images] float64.
         at_first: the divergence with multiplier 1 of each of the first images. Where the first step is
             surely harmful on them, no other is tried: the error of such a tensor is one of rounding, not of
             saturation. (Saturation shows on few images only: where the first step helps, the others are
             measured on all.)
+        images: how many there are.
 
     Returns:
         The best multiplier; 1 where what it gains may be chance.
     """
-    begin, rest = slice(len(at_first)), slice(len(at_first), None)
-    least = [at_first]
-    at_one: npt.NDArray[np.float64] | None = None
+    begin, rest = np.arange(len(at_first)), np.arange(len(at_first), images)
+    at_one: Doubles | None = None
+    least = at_first
     best, last = 1.0, entry
     for multiplier in MULTIPLIERS:
         way = ways[multiplier]
         if way == last:
             break
-        found = [divergences_of(way, begin)]
-        if at_one is None and exceeds_error(found[0] - least[0], _SURE_ERRORS):
-            break
-        found.append(divergences_of(way, rest))
+        known = np.empty(0)
         if at_one is None:
-            least.append(divergences_of(entry, rest))
-            at_one = np.concatenate(least)
-        if np.concatenate(found).mean() >= np.concatenate(least).mean():
+            known = divergences_of(way, begin)
+            if exceeds_error(known - at_first, _SURE_ERRORS):
+                break
+            if len(rest):
+                least = np.concatenate([at_first, divergences_of(entry, rest)])
+            at_one = least
+        found = _if_less(way, divergences_of, known, least)
+        if found is None:
             break
         best, least, last = multiplier, found, way
-    if at_one is None or not exceeds_error(at_one - np.concatenate(least), _LEAST_GAIN_ERRORS):
+    if at_one is None or not exceeds_error(at_one - least, _LEAST_GAIN_ERRORS):
         return 1.0
     return best
+
+
+def _if_less(
+    entry: ActivationScale,
+    divergences_of: Callable[[ActivationScale, Indices], Doubles],
+    known: Doubles,
+    least: Doubles,
+) -> Doubles | None:
+    """The divergence of each image if their mean is less than that of `least`, else None.
+
+    No divergence is below zero: as soon as some exceed all of `least` together, the others do not matter.
+    Those where `least` is largest come first, because few images make up most of it.
+
+    Args:
+        entry: a scale.
+        divergences_of: as for `best_multiplier`.
+        known: the divergences of the first images.
+        least: the divergences of all of them with the best scale so far.
+    """
+    found = np.zeros(len(least))
+    found[: len(known)] = known
+    order = np.argsort(-least[len(known) :], kind="stable") + len(known)
+    limit = least.sum() * _SUM_MARGIN
+    for start in range(0, len(order), _ASKED_AT_ONCE):
+        if found.sum() > limit:
+            return None
+        of = order[start : start + _ASKED_AT_ONCE]
+        found[of] = divergences_of(entry, of)
+    return found if found.mean() < least.mean() else None
 
 
 def multipliers_in_words(multipliers: Mapping[str, float]) -> str:
@@ -179,11 +219,11 @@ def multipliers_in_words(multipliers: Mapping[str, float]) -> str:
     return ", ".join(listed) + (f" and {more} more" if more else "")
 
 
-def _divergences(network: Network, reference: Floats, found: Floats) -> npt.NDArray[np.float64]:
+def _divergences(network: Network, reference: Floats, found: Floats) -> Doubles:
     return divergences(reference, found, probabilities=network.probabilities, model="fp32 model")
 
 
-def _spread(available: int, wanted: int) -> npt.NDArray[np.int64]:
+def _spread(available: int, wanted: int) -> Indices:
     """Indices of `wanted` of the images, evenly: calibration sets may be sorted by class."""
     count = min(available, wanted)
     return np.arange(count, dtype=np.int64) * available // count

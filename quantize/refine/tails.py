@@ -8,11 +8,11 @@ session serves all scales that are tried.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,11 @@ import onnxruntime as ort
 from onnx import helper
 
 from quantize.graph import GraphIndex, tensor_names, tensors_read, unique_name, without_dead_nodes
+from quantize.refine.pieces import Held, cut_out
 from quantize.scales import ActivationScale
 from quantize.session import make_session, run
 
 Floats = npt.NDArray[np.float32]
-Held = Mapping[str, npt.NDArray[Any]]
 Result = TypeVar("Result")
 
 # ONNX Runtime would otherwise make integers of what stands behind a DequantizeLinear, weights included.
@@ -53,12 +53,12 @@ class Tail:
     def _session(self) -> ort.InferenceSession:
         return make_session(self.model, threads=1, config_entries=_FLOAT_ONLY)
 
-    def scores(self, entry: ActivationScale, of: slice = slice(None)) -> Floats:
+    def scores(self, entry: ActivationScale, of: Iterable[int] | None = None) -> Floats:
         """What the network makes of each image with the tensor rounded so, [images, classes] float32.
 
         Args:
             entry: how the tensor is rounded.
-            of: which of the images; all by default.
+            of: numbers of the images; all by default.
         """
         # Symmetric int8 is uint8 with zero point 128: the lower bound says it for both.
         outputs = [self.model.graph.output[0].name]
@@ -67,7 +67,7 @@ class Tail:
             self.zero_point: np.asarray(round(-entry.bounds[0] / entry.scale), dtype=np.uint8),
         }
         rows = []
-        for held in self.held[of]:
+        for held in self.held if of is None else [self.held[number] for number in of]:
             (found,) = run(self._session, outputs, {**held, **how}, model="fp32 model")
             rows.append(found.reshape(found.shape[0], -1)[0])
         table: Floats = np.stack(rows).astype(np.float32)
@@ -134,7 +134,7 @@ def _advanced(
     """Runs the next nodes, and forgets what nobody reads behind them."""
     made = {name for node in nodes for name in node.output}
     kept = sorted(made & read)
-    piece = _cut_out(model, nodes, held[0], kept)
+    piece = cut_out(model, nodes, held[0], kept)
     session = make_session(piece, threads=1)
     names = [value.name for value in piece.graph.input]
     result: list[Held] = []
@@ -156,7 +156,7 @@ def _tail(model: onnx.ModelProto, tensor: str, nodes: Sequence[onnx.NodeProto], 
     ]
     how: Held = {scale: np.zeros((), dtype=np.float32), zero_point: np.zeros((), dtype=np.uint8)}
     output = model.graph.output[0].name
-    behind = _cut_out(
+    behind = cut_out(
         model, [*pair, *(_reading(node, tensor, rounded) for node in nodes)], {**held[0], **how}, [output]
     )
     names = {value.name for value in behind.graph.input}
@@ -174,26 +174,3 @@ def _reading(node: onnx.NodeProto, tensor: str, instead: str) -> onnx.NodeProto:
         if name == tensor:
             copy.input[position] = instead
     return copy
-
-
-def _cut_out(
-    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], given: Held, outputs: Sequence[str]
-) -> onnx.ModelProto:
-    """A model of some nodes, with what they read of `given` as its inputs."""
-    needed = {name for node in nodes for name in tensors_read(node)}
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in given.items()
-        if name in needed
-    ]
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    piece = onnx.ModelProto()
-    piece.ir_version = model.ir_version
-    piece.opset_import.extend(model.opset_import)
-    piece.functions.extend(model.functions)
-    piece.graph.CopyFrom(
-        helper.make_graph(
-            nodes, "piece", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], constants
-        )
-    )
-    return piece

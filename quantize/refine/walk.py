@@ -7,8 +7,8 @@ quantized.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,10 +19,11 @@ from onnx import helper
 
 from quantize.graph import GraphIndex, attribute, tensors_read
 from quantize.refine.observe import channel_means
+from quantize.refine.pieces import cut_out
 from quantize.session import make_session, run
 
 Floats = npt.NDArray[np.float32]
-Arrays = Mapping[str, npt.NDArray[Any]]
+Values = dict[str, npt.NDArray[Any]]
 
 _PROBE = "refine_probe"
 
@@ -47,10 +48,16 @@ class Walk:
     ) -> None:
         self._model, self._threads, self._entries = model, threads, config_entries
         self._index = GraphIndex(model.graph)
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._nodes = {node.name: node for node in model.graph.node}
+        self._order = {name: position for position, name in enumerate(self._nodes)}
+        self._pairs = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+        pairs = {node.name for node in self._pairs}
+        self._read = {name: self._reads(node) for name, node in self._nodes.items() if name not in pairs}
+        # Tensor → how many nodes that are not done read it.
+        self._readers = Counter(tensor for read in self._read.values() for tensor in set(read))
         self._done: set[str] = set()
         name = model.graph.input[0].name
-        self._held: list[dict[str, npt.NDArray[Any]]] = [{name: image} for image in images]
+        self._held: list[Values] = [{name: image} for image in images]
 
     def means_before(self, node_name: str) -> Floats:
         """Walks up to a weighted operator and tells what it is about to make.
@@ -61,14 +68,39 @@ class Walk:
         Returns:
             [images, channels] float32, the mean over positions of its result before any activation.
         """
-        (node,) = (node for node in self._model.graph.node if node.name == node_name)
-        ahead = self._not_done(node.input[:1])
-        kept = self._read_later(ahead)
-        piece = self._piece(ahead, node, kept)
-        means = self._advance(piece, kept, node.op_type)
+        node = self._nodes[node_name]
+        made = self._walk(self._not_done(node.input[:1]), _probe(node), _PROBE)
+        return np.stack([channel_means(one[0], node.op_type) for one in made])
+
+    def scores(self) -> Floats:
+        """Walks to the end: what the network puts out, [images, classes]."""
+        output = self._model.graph.output[0].name
+        made = self._walk(self._not_done([output]), [], output)
+        table: Floats = np.stack([one.reshape(one.shape[0], -1)[0] for one in made])
+        return table
+
+    def _walk(
+        self, ahead: Sequence[onnx.NodeProto], probe: Sequence[onnx.NodeProto], wanted: str
+    ) -> list[npt.NDArray[Any]]:
+        """Runs nodes, and drops the tensors that no later node reads; what is wanted of them and a probe."""
+        self._readers.subtract(tensor for one in ahead for tensor in set(self._read[one.name]))
+        made = {name for one in ahead for name in one.output if name}
+        kept = sorted(name for name in made if self._readers[name] > 0)
+        piece = self._piece(ahead, probe, [wanted, *kept])
+        session = make_session(piece, threads=1, config_entries=self._entries)
+        names = [value.name for value in piece.graph.input]
+
+        def step(held: Values) -> npt.NDArray[Any]:
+            feeds = {name: held[name] for name in names}
+            result, *values = run(session, [wanted, *kept], feeds, model="int8 model")
+            held.update(zip(kept, values, strict=True))
+            for name in [name for name in held if self._readers[name] <= 0]:
+                del held[name]
+            return result
+
+        results = self._each(step)
         self._done.update(one.name for one in ahead)
-        self._forget()
-        return means
+        return results
 
     def _carried(self, tensor: str) -> str:
         """The tensor that is kept for `tensor`: a dequantized one is made again from its integers."""
@@ -80,7 +112,7 @@ class Walk:
 
     def _reads(self, node: onnx.NodeProto) -> list[str]:
         carried = (self._carried(name) for name in tensors_read(node))
-        return [name for name in carried if name not in self._constants]
+        return [name for name in carried if name not in self._index.initializers]
 
     def _not_done(self, tensors: Iterable[str]) -> list[onnx.NodeProto]:
         """What still has to run for some tensors to exist, dequantizing aside, in graph order."""
@@ -90,65 +122,27 @@ class Walk:
             producer = self._index.producer.get(pending.popleft())
             if producer is not None and producer.name not in self._done | wanted:
                 wanted.add(producer.name)
-                pending.extend(self._reads(producer))
-        return [node for node in self._model.graph.node if node.name in wanted]
-
-    def _read_later(self, ahead: Sequence[onnx.NodeProto]) -> list[str]:
-        """What these nodes make for nodes that are neither done nor among them."""
-        made = {name for node in ahead for name in node.output if name}
-        finished = self._done | {node.name for node in ahead}
-        later = (
-            n for n in self._model.graph.node if n.name not in finished and n.op_type != "DequantizeLinear"
-        )
-        return sorted({name for node in later for name in self._reads(node)} & made)
+                pending.extend(self._read[producer.name])
+        return [self._nodes[name] for name in sorted(wanted, key=self._order.__getitem__)]
 
     def _piece(
-        self, ahead: Sequence[onnx.NodeProto], node: onnx.NodeProto, kept: Sequence[str]
+        self, ahead: Sequence[onnx.NodeProto], probe: Sequence[onnx.NodeProto], outputs: Sequence[str]
     ) -> onnx.ModelProto:
-        """A model of the nodes ahead, and of the weighted operator with its result averaged."""
-        probe = _probe(node)
-        needed = {name for one in (*ahead, *probe) for name in tensors_read(one)}
-        pairs = [
-            n for n in self._model.graph.node if n.op_type == "DequantizeLinear" and n.output[0] in needed
-        ]
-        needed.update(name for one in pairs for name in one.input)
-        order = {n.name: position for position, n in enumerate(self._model.graph.node)}
-        nodes = sorted([*pairs, *ahead], key=lambda one: order[one.name])
-        inputs = [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-            for name, value in self._held[0].items()
-            if name in needed
-        ]
-        outputs = [onnx.ValueInfoProto(name=name) for name in (_PROBE, *kept)]
-        constants = [tensor for name, tensor in self._constants.items() if name in needed]
-        piece = onnx.ModelProto()
-        piece.CopyFrom(self._model)
-        piece.ClearField("graph")
-        piece.graph.CopyFrom(helper.make_graph([*nodes, *probe], "piece", inputs, outputs, constants))
-        return piece
+        """A model of the nodes ahead and a probe behind them, with what they and others read dequantized."""
+        needed = {name for one in (*ahead, *probe) for name in tensors_read(one)} | set(outputs)
+        pairs = [node for node in self._pairs if node.output[0] in needed]
+        nodes = sorted([*pairs, *ahead], key=lambda one: self._order[one.name])
+        return cut_out(self._model, [*nodes, *probe], self._held[0], outputs)
 
-    def _advance(self, piece: onnx.ModelProto, kept: Sequence[str], op_type: str) -> Floats:
-        session = make_session(piece, threads=1, config_entries=self._entries)
-        names = [value.name for value in piece.graph.input]
-
-        def step(held: dict[str, npt.NDArray[Any]]) -> Floats:
-            feeds = {name: held[name] for name in names}
-            probe, *made = run(session, [_PROBE, *kept], feeds, model="int8 model")
-            held.update(zip(kept, made, strict=True))
-            return channel_means(probe[0], op_type)
-
+    def _each(self, step: Callable[[Values], Any]) -> list[Any]:
+        """Does a step for the images, in their order, a share of them in each thread."""
+        if self._threads == 1:
+            return [step(held) for held in self._held]
+        size = -(-len(self._held) // self._threads)
+        shares = [self._held[start : start + size] for start in range(0, len(self._held), size)]
         with ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="refine") as pool:
-            return np.stack(list(pool.map(step, self._held)))
-
-    def _forget(self) -> None:
-        """Drops the tensors that no later node reads."""
-        later = (
-            n for n in self._model.graph.node if n.name not in self._done and n.op_type != "DequantizeLinear"
-        )
-        needed = {name for node in later for name in self._reads(node)}
-        for held in self._held:
-            for name in held.keys() - needed:
-                del held[name]
+            done = pool.map(lambda share: [step(held) for held in share], shares)
+            return [result for share in done for result in share]
 
 
 def _probe(node: onnx.NodeProto) -> list[onnx.NodeProto]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,9 +34,14 @@ _FEW_WEIGHTS = 32
 _FINE_DENSE_LEVELS = np.arange(100, 49, -1) / 100
 _FINE_FREE_LEVELS = np.concatenate([np.arange(200, 139, -1) / 200, [1.02, 1.05, 1.08, 1.1, 1.15, 1.2, 1.35]])
 
-# So many products of two numbers of at most 255 add up to less than 2^24, up to which float32 holds every
-# integer.
-_EXACT_COUNT = (1 << 24) // 255**2
+# Float32 holds every integer up to it.
+_EXACT_LIMIT = 1 << 24
+
+# Of 8-bit inputs, and of what is left of uint8 once its middle is taken away.
+_LARGEST_STEP, _LARGEST_CENTRED_STEP = 255, 128
+
+# Vectors of so many groups are looked at together: what stays in a processor's cache is faster.
+_BLOCK_BYTES = 2 << 20
 
 # Operator, grid, data scale and factors → its integers, so that a draft that differs in one operator only
 # does not round all others again.
@@ -107,12 +113,22 @@ def in_order(work: Callable[[Item], Result], items: Sequence[Item], threads: int
 
     A product that a library shares out among threads may add up in another order.
     """
+    with one_blas_thread(), ThreadPoolExecutor(max_workers=threads) as pool:
+        results: Iterable[Result] = pool.map(work, items)
+        return list(results)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """While it lasts, linear algebra does not share out its work.
+
+    The limit is the process's, and ends with whatever the limit was before: who does several things at once
+    that need it has to hold it around all of them.
+    """
     # Limits reach the libraries that are loaded; scipy brings a BLAS of its own.
     import scipy.linalg  # noqa: F401
 
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
-        results: Iterable[Result] = pool.map(work, items)
-        return list(results)
+    limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 def _refined(network: Network, draft: Draft, observations: Observations, name: str) -> Parameters:
@@ -122,16 +138,18 @@ def _refined(network: Network, draft: Draft, observations: Observations, name: s
     data_scale = draft.scales[operator.inputs[0]]
     factors = draft.factors.get(operator.inputs[0])
     vectors = observations.vectors[name]
+    spread = None
     if factors is not None:
-        vectors = vectors * geometry.spread_inputs(factors).reshape(geometry.groups, geometry.depth)
-    hessian = _hessian(_steps(vectors, data_scale), data_scale.scale)
+        spread = geometry.spread_inputs(factors).reshape(geometry.groups, geometry.depth)
+    hessian = _hessian_of(vectors, spread, data_scale)
     per_channel = draft.operators[name]
     if per_channel and geometry.depth <= _FEW_WEIGHTS:
         scales, integers = best_rounding(weights, hessian, grid, _levels(grid, fine=True))
         fitting = _fitting(network, draft, name, scales, bias)
         if np.array_equal(fitting, scales):
             return _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
-    scales = best_scales(weights, hessian, grid, _levels(grid), shared=not per_channel)
+    root = _root_of(vectors, spread, data_scale) if 2 * len(vectors) <= geometry.depth else None
+    scales = best_scales(weights, hessian, grid, _levels(grid), shared=not per_channel, root=root)
     scales = _fitting(network, draft, name, scales, bias)
     integers = gptq(weights, hessian, scales, grid)
     return _parameters(network, draft, name, integers=integers, scales=scales, bias=bias)
@@ -192,17 +210,56 @@ def _steps(vectors: Floats, scale: ActivationScale) -> Floats:
     return steps
 
 
-def _hessian(steps: Floats, scale: float) -> Doubles:
+def _hessian_of(vectors: Floats, spread: Floats | None, scale: ActivationScale) -> Doubles:
+    """The Hessian [G, K, K] of vectors [n, G, K], times factors [G, K] if any, behind their rounding."""
+    count, groups, depth = vectors.shape
+    size = max(1, _BLOCK_BYTES // (4 * count * depth))
+    # The middle of what uint8 can be, counted from the zero point.
+    middle = 0 if scale.signed else _LARGEST_CENTRED_STEP - scale.zero_point
+    found = []
+    for start in range(0, groups, size):
+        of = slice(start, start + size)
+        steps = _steps(_times(vectors[:, of], None if spread is None else spread[of]), scale)
+        found.append(_hessian(steps, scale.scale, middle=middle, reach=_LARGEST_CENTRED_STEP))
+    return np.concatenate(found)
+
+
+def _root_of(vectors: Floats, spread: Floats | None, scale: ActivationScale) -> Doubles:
+    """R [G, n, K] with `RᵀR` the Hessian: smaller where there are few vectors."""
+    steps = _steps(_times(vectors, spread), scale).transpose(1, 0, 2)
+    root: Doubles = steps.astype(np.float64) * (scale.scale / np.sqrt(len(vectors)))
+    return root
+
+
+def _times(vectors: Floats, spread: Floats | None) -> Floats:
+    return vectors if spread is None else vectors * spread
+
+
+def _hessian(steps: Floats, scale: float, *, middle: int = 0, reach: int = _LARGEST_STEP) -> Doubles:
     """AᵀA / n of each group, with A the steps times the scale: [n, G, K] → [G, K, K].
 
     Sums of products of integers, in pieces that float32 holds exactly: the same bits in whatever order a
-    processor's BLAS adds them up, at the speed of float32.
+    processor's BLAS adds them up, at the speed of float32. Smaller integers make larger pieces: with b = a -
+    m, `Σ a_i a_j = Σ b_i b_j + m Σ b_i + m Σ b_j + n m²`, exact in float64.
+
+    Args:
+        steps: integers.
+        scale: of them.
+        middle: m.
+        reach: the largest magnitude of a step less m.
     """
     by_group = np.ascontiguousarray(steps.transpose(1, 0, 2))
     groups, count, depth = by_group.shape
     total = np.zeros((groups, depth, depth))
-    for start in range(0, count, _EXACT_COUNT):
-        piece = by_group[:, start : start + _EXACT_COUNT]
+    sums = np.zeros((groups, depth))
+    size = _EXACT_LIMIT // reach**2
+    for start in range(0, count, size):
+        piece = by_group[:, start : start + size]
+        if middle:
+            piece = piece - np.float32(middle)
+            sums += piece.sum(axis=1)  # less than reach² of them: exact as well
         total += np.matmul(piece.transpose(0, 2, 1), piece)
+    if middle:
+        total += middle * (sums[:, :, None] + sums[:, None, :]) + float(count * middle**2)
     hessian: Doubles = total * (scale * scale / count)
     return hessian

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from quantize.parallel import in_order
+from quantize.parallel import AheadOfTime, in_order
 
 
 def workers_alive() -> int:
@@ -57,3 +57,53 @@ def test_an_error_ends_it_and_its_threads() -> None:
             seen.append(result)
     assert seen == [0, 1, 2, 3, 4]
     assert workers_alive() == 0
+
+
+def test_what_was_begun_ahead_of_time_is_awaited() -> None:
+    threads = []
+
+    def work(item: int) -> int:
+        threads.append(threading.get_ident())
+        return item * item
+
+    ahead = AheadOfTime(work, 3, wanted=True)
+    with ahead as found:
+        ahead.begin()
+        ahead.begin()
+    assert found(3) == found(3) == 9
+    assert len(threads) == 1 and threads[0] != threading.get_ident()
+    assert found(4) == 16  # it was not begun
+    assert threads[1:] == [threading.get_ident()]
+
+
+def test_what_is_not_wanted_ahead_of_time_is_done_when_asked_for() -> None:
+    threads = []
+    ahead = AheadOfTime(lambda item: threads.append(threading.get_ident()), 3, wanted=False)
+    with ahead as found:
+        ahead.begin()
+    assert threads == []
+    found(3)
+    assert threads == [threading.get_ident()]
+
+
+def test_an_error_ahead_of_time_comes_when_asked_for() -> None:
+    ahead = AheadOfTime(lambda item: 1 // item, 0, wanted=True)
+    with ahead as found:
+        ahead.begin()
+    with pytest.raises(ZeroDivisionError):
+        found(0)
+
+
+def test_another_error_waits_for_what_was_begun() -> None:
+    go, done = threading.Event(), []
+
+    def work(item: int) -> None:
+        go.wait(10)
+        done.append(item)
+
+    ahead = AheadOfTime(work, 3, wanted=True)
+    with pytest.raises(KeyError), ahead:
+        ahead.begin()
+        threading.Timer(0.05, go.set).start()
+        raise KeyError
+    assert done == [3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,47 @@ def test_time_goes_on_as_if_it_had_been_done(tmp_path: Path, monkeypatch: pytest
     last = work(tmp_path)
     last.done("third", {}, never, CODEC)
     assert last.saved_s == 30
+
+
+def test_several_are_made_at_once_and_in_order(tmp_path: Path) -> None:
+    work(tmp_path).done("a", {"x": 1}, lambda: 10, CODEC)
+    here, prepared = threading.get_ident(), []
+    both = threading.Barrier(2)
+
+    def prepare(position: int) -> int:
+        assert threading.get_ident() == here
+        prepared.append(position)
+        return position
+
+    def make(position: int) -> int:
+        both.wait(10)  # for the other one
+        return position
+
+    facts = [{"x": number} for number in range(3)]
+    some = work(tmp_path)
+    assert some.done_each("a", facts, prepare, make, CODEC, workers=2) == [0, 10, 2]
+    assert prepared == [0, 2] and some.reused == ["a"]
+    again = work(tmp_path)
+    assert again.done_each("a", facts, lambda _: never(), make, CODEC, workers=2) == [0, 10, 2]
+    assert again.reused == ["a", "a", "a"]
+
+
+def test_those_made_at_once_took_no_longer_than_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("quantize.work.time.monotonic", lambda: now)
+
+    def prepare(position: int) -> int:
+        nonlocal now
+        now += 20
+        return position
+
+    facts = [{"x": number} for number in range(3)]
+    work(tmp_path).done_each("a", facts, prepare, lambda position: position, CODEC, workers=1)
+    again = work(tmp_path)
+    assert again.done_each("a", facts, lambda _: never(), lambda _: 0, CODEC, workers=1) == [0, 1, 2]
+    assert again.saved_s == 60
 
 
 def test_without_a_store_nothing_is_kept() -> None:

@@ -108,7 +108,8 @@ def test_finished_trials_are_reused(effort: str, tune: Tune, work_done: list[str
 def test_parts_of_a_trial_are_reused(
     tune: Tune, work_done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tune(refine__effort="full")
+    # One thread refines one variant after the other.
+    whole = tune(refine__effort="full", threads=1)
     (tmp_path / "cache").rename(tmp_path / "other")
     expected, needed = bytes_of(whole), work_done.count("run_passes")
     assert needed > 2
@@ -122,11 +123,11 @@ def test_parts_of_a_trial_are_reused(
 
     monkeypatch.setattr(refiner, "run_passes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tune(refine__effort="full")
+        tune(refine__effort="full", threads=1)
     monkeypatch.setattr(refiner, "run_passes", noted)
     assert bytes_of(whole) == expected, "what was there before is intact"
     work_done.clear()
-    resumed = tune(refine__effort="full", tuning__resume=True)
+    resumed = tune(refine__effort="full", tuning__resume=True, threads=1)
     assert work_done == ["run_passes"] * (needed - 2)
     assert resumed.report["run"]["reused"]["trials"] == []
     assert bytes_of(resumed) == expected

@@ -33,7 +33,7 @@ _MEMORY = "out of memory; lower --threads or --batch_size, or free some memory"
         ("quantize.comparison", "label_ranks"),
         ("quantize.ranges.collect", "run_session"),
         ("quantize.refine.weights", "gptq"),
-        ("quantize.refine.walk", "channel_means"),
+        ("quantize.refine.walk", "run"),
         ("quantize.refine.judge", "outputs"),
         ("quantize.diagnose.signal", "_Powers"),
     ],

@@ -51,7 +51,7 @@ NOT_NUMERIC = {
     "quantize.refine.gain": {"scoring_operator"},
     "quantize.refine.biases": {"refine_biases", "corrected_operators", "_bias"},
     "quantize.refine.tails": {
-        *("each_tail", "_tails", "_advanced", "_tail", "_reading", "_cut_out", "Tail._session"),
+        *("each_tail", "_tails", "_advanced", "_tail", "_reading", "Tail._session"),
     },
     "quantize.metrics": {"Counts.empty", "Fidelity.empty"},
     "quantize.sequential": {"Sequential.seen"},

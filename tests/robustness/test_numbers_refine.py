@@ -310,6 +310,7 @@ def test_ranking(first: Any, second: Any, third: Any) -> None:
 
 @covers(
     "quantize.refine.scaling.best_multiplier",
+    "quantize.refine.scaling._if_less",
     "quantize.refine.scaling._spread",
     does="a wider range is chosen only if its divergence is lower on average; images are spread evenly",
 )
@@ -322,7 +323,7 @@ def test_multipliers(found: list[Any], available: int, wanted: int) -> None:
     entries = [ActivationScale(float(number), 0) for number in range(1, 6)]
     ways = dict(zip(MULTIPLIERS, entries[1:], strict=True))
     chosen = best_multiplier(
-        entries[0], ways, lambda entry, of: found[int(entry.scale) - 1][of], found[0][:3]
+        entries[0], ways, lambda entry, of: found[int(entry.scale) - 1][of], found[0][:3], len(found[0])
     )
     if chosen != 1.0:
         assert found[int(ways[chosen].scale) - 1].mean() < found[0].mean()

@@ -67,7 +67,7 @@ def test_the_median_difference_vanishes(name: str) -> None:
     }
     wrong = draft.but(parameters={**draft.parameters, **off})
     before = shifts(case, network, wrong, seen)
-    made = refine_biases(network, wrong, seen, [image[None] for image in case.images], threads=1)
+    made = refine_biases(network, wrong, seen, [image[None] for image in case.images], threads=1).draft
     after = shifts(case, network, made, seen)
     assert max(before.values()) > 0.15
     # A bias is rounded to a step of 1e-4 or so; the rest is float32.
@@ -78,7 +78,7 @@ def test_weights_and_scores_are_left_alone() -> None:
     case = zoo_case("inverted_residual")
     network = network_of(case)
     draft, seen = start(case, network)
-    made = refine_biases(network, draft, seen, [image[None] for image in case.images], threads=1)
+    made = refine_biases(network, draft, seen, [image[None] for image in case.images], threads=1).draft
     scoring = [o.name for o in case.inventory.quantizable if o.float_output]
     for name, parameters in made.parameters.items():
         np.testing.assert_array_equal(parameters.weights, draft.parameters[name].weights)
@@ -92,11 +92,11 @@ def test_a_minority_of_wild_images_does_not_drag_it() -> None:
     network = network_of(case)
     draft, seen = start(case, network)
     images = [image[None] for image in case.images]
-    calm = refine_biases(network, draft, seen, images, threads=1)
+    calm = refine_biases(network, draft, seen, images, threads=1).draft
     wild = {name: means.copy() for name, means in seen.means.items()}
     for means in wild.values():
         means[:2] += 100.0  # two of eight
-    dragged = refine_biases(network, draft, dataclasses.replace(seen, means=wild), images, threads=1)
+    dragged = refine_biases(network, draft, dataclasses.replace(seen, means=wild), images, threads=1).draft
     for name in corrected_operators(network, draft):
         old, new = calm.parameters[name], dragged.parameters[name]
         moved = np.abs((new.bias - old.bias) * old.bias_scale.astype(np.float64))  # type: ignore[operator]  # all of them have one

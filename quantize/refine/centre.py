@@ -157,7 +157,7 @@ def moves_of(
     # Steady, because what was measured, and the solution, are not the same to the last bit on every CPU.
     moves = parts @ np.vectorize(steady, otypes=[np.float64])(made)
     after = _widths(low - moves, high - moves)
-    if not after.all() or np.log(after / widths).mean() > np.log1p(-_LEAST_GAIN):
+    if not after.all() or np.prod(after / widths) > (1.0 - _LEAST_GAIN) ** len(tensors):
         return {}
     return dict(zip(tensors, moves, strict=True))
 

@@ -11,14 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import numpy as np
+
 from quantize.qdq import settled_scales
 from quantize.refine.network import Draft, Network
 from quantize.refine.options import AUTO
 from quantize.scales import ActivationScale, activation_scale
 
 # What is tried: rules that the images' extremes suffice for, and with full effort those that need histograms.
-FAST_RULES = ("quantile", "median", "mean", "quantile90", "minmax")
-FULL_RULES = (*FAST_RULES, "mse", "percentile", "kl")
+# Of rules that tie, the first is taken, and ties are frequent: the weights of plain models make more noise
+# than ranges do. Which are first depends on whether a minority of images has massive activations.
+_HEAVY_TAILED = ("quantile", "median", "mean", "quantile90", "minmax")
+_LIGHT_TAILED = ("quantile90", "minmax", "mean", "quantile", "median")
+_OF_HISTOGRAMS = ("mse", "percentile", "kl")
+
+# How much wider than on most images (the rule "quantile") a tensor is on all of them, at the 90th percentile
+# of the tensors: 4.1 to 4.6 on MobileNetV2 for ImageNet, 1.5 to 1.8 on the four digits networks.
+_HEAVY_TAIL = 3.0
 
 
 class Ranges(Protocol):
@@ -26,6 +35,24 @@ class Ranges(Protocol):
 
     def scale(self, tensor: str, rule: str) -> ActivationScale:
         """The scale of a tensor under a rule."""
+
+
+def rules_for(table: Ranges, tensors: Iterable[str], *, full: bool) -> tuple[str, ...]:
+    """The rules to try, those that suit the network's activations first.
+
+    Args:
+        table: measured ranges.
+        tensors: activations that are rounded.
+        full: whether rules that need histograms are tried as well.
+    """
+    tails = [_width(table.scale(t, "minmax")) / _width(table.scale(t, "quantile")) for t in tensors]
+    heavy = bool(tails) and float(np.quantile(tails, 0.9)) > _HEAVY_TAIL
+    return (*(_HEAVY_TAILED if heavy else _LIGHT_TAILED), *(_OF_HISTOGRAMS if full else ()))
+
+
+def _width(scale: ActivationScale) -> float:
+    low, high = scale.bounds
+    return high - low
 
 
 def draft_with(

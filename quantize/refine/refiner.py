@@ -19,7 +19,7 @@ from quantize.refine.observe import Observations, Watched, observe
 from quantize.refine.options import AUTO, RefineOptions
 from quantize.refine.parts import Parts
 from quantize.refine.passes import Material, run_passes
-from quantize.refine.ranges import FAST_RULES, FULL_RULES, Ranges, draft_with
+from quantize.refine.ranges import Ranges, draft_with, rules_for
 from quantize.refine.ranking import ranked
 from quantize.refine.report import PassReport, RefineReport
 from quantize.refine.scaling import find_multipliers, scaled
@@ -107,7 +107,7 @@ class Refiner:
     def _refined(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Refined:
         """As `refine`, which sets what later calls keep."""
         began_s = self._work.clock()
-        default = (*self._first_rules, FAST_RULES[0])[0] if self.chooses_ranges else self._options.ranges
+        default = self._rules(rule_of)[0] if self.chooses_ranges else self._options.ranges
         rules: Mapping[str, float] = {}
         if self._settled is None and AUTO in rule_of.values() and self.chooses_ranges:
             rules = self._ranked(operators, rule_of)
@@ -179,10 +179,14 @@ class Refiner:
             self._network, draft_with(self._network, operators, rule_of, self._table, rule)
         )
 
+    def _rules(self, rule_of: Mapping[str, str]) -> tuple[str, ...]:
+        """What is tried for "auto", the preferred one first."""
+        full = self._options.effort == "full"
+        return (*self._first_rules, *rules_for(self._table, rule_of, full=full))
+
     def _ranked(self, operators: Mapping[str, bool], rule_of: Mapping[str, str]) -> Mapping[str, float]:
         """Rule → KL divergence of its plain integer model, the best first; see `ranking`."""
-        known = FULL_RULES if self._options.effort == "full" else FAST_RULES
-        rules = (*self._first_rules, *known)
+        rules = self._rules(rule_of)
 
         def make() -> dict[str, float]:
             # Drafts are made here, because measuring is for one thread; while they are, others are judged.

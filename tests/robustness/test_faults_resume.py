@@ -12,7 +12,7 @@ import pytest
 
 import quantize
 from calibration.store import Store
-from quantize import judging, search
+from quantize import judging, measuring
 from quantize.cli import main
 from quantize.config import SHIPPED_FOLDER, load_config
 from quantize.diagnose.options import ReportOptions
@@ -59,7 +59,7 @@ def work_done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(module, name, call)
 
-    noting(search, "collect_extremes")
+    noting(measuring, "collect_extremes")
     noting(refiner, "run_passes")
     return done
 

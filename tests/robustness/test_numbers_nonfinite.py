@@ -214,7 +214,7 @@ def test_selection_images_are_named() -> None:
             ours=False,
             naming=lambda number: f"image sel-{number + 1}",
         )
-    assert Judge(network_of(case), [case.images[:1]], threads=1, probabilities=False).image_count == 1
+    assert Judge(network_of(case), [case.images[:1]], threads=1).image_count == 1
 
 
 def _weights_of(model: onnx.ModelProto) -> str:

@@ -16,11 +16,14 @@ from quantize.portability import pairs_are_bounded
 from quantize.scales import ActivationScale, activation_scale, scale_maker
 from quantize.target import PORTABLE, QNN, TENSORRT
 from quantize.weights import (
+    RoundedWeights,
     float_parameters,
     least_scales,
     quantize_parameters,
     quantize_weights,
     round_bias,
+    rounded_weights,
+    weight_scales,
 )
 from tests.quantize.net import Net
 from tests.robustness.covering import FINITE, FLOAT32, ROUNDING, arrays, covers, exact, half_even, within
@@ -124,6 +127,9 @@ def test_makers_keep_what_a_target_demands(low: float, high: float) -> None:
 
 @covers(
     "quantize.weights.quantize_weights",
+    "quantize.weights.weight_scales",
+    "quantize.weights.rounded_weights",
+    "quantize.weights.RoundedWeights.integers",
     does="integers stay within the limit and are off by half a step at most; a channel of zeros has a scale",
 )
 @given(
@@ -135,6 +141,13 @@ def test_makers_keep_what_a_target_demands(low: float, high: float) -> None:
 def test_weights_are_off_by_half_a_step(weights: Any, zeroed: int, limit: int, axis: int | None) -> None:
     weights[:zeroed] = 0.0
     integers, scale = quantize_weights(weights, limit, axis)
+    np.testing.assert_array_equal(weight_scales(weights, limit, axis), scale)
+    np.testing.assert_array_equal(rounded_weights(weights, scale, limit, axis), integers)
+    known = RoundedWeights()
+    for factor in (1, 2, 2, 1):  # remembered, and forgotten where the scale is another one
+        wanted = rounded_weights(weights, scale * np.float32(factor), limit, axis)
+        found = known.integers("conv", weights, scale * np.float32(factor), limit, axis)
+        np.testing.assert_array_equal(found, wanted)
     assert np.abs(integers.astype(int)).max() <= limit
     assert np.all(np.isfinite(scale)) and np.all(scale >= TINY)
     spread = np.broadcast_to(scale.reshape([-1 if i == axis else 1 for i in range(2)]), weights.shape)

@@ -56,7 +56,7 @@ def earlier_results(program: Program) -> dict[str, bytes]:
 
 
 def a_minute_later(program: Program) -> None:
-    """A kill between making a folder and claiming it leaves it empty; only its age tells it from a new one."""
+    """A kill between making a folder and claiming it leaves it empty; its age tells it from a new one."""
     for path in program.temporary.iterdir():
         if path.is_dir() and not any(path.iterdir()):
             os.utime(path, (0, 0))

@@ -56,6 +56,7 @@ def test_means_are_those_of_the_operators_result(name: str, target: Target) -> N
             model,
             [output],
             [(case.images, None)],
+            # mypy cannot tell the type of a lambda with defaults.
             lambda values, _, output=output, op_type=op_type: channel_means(values[output][0], op_type),  # type: ignore[misc]
             threads=1,
         )

@@ -87,7 +87,8 @@ class Walk:
         made = {name for one in ahead for name in one.output if name}
         kept = sorted(name for name in made if self._readers[name] > 0)
         piece = self._piece(ahead, probe, [wanted, *kept])
-        session = make_session(piece, threads=1, config_entries=self._entries)
+        # Without channels-last layout, which would turn both sides of a piece around for a single operator.
+        session = make_session(piece, threads=1, optimization="extended", config_entries=self._entries)
         names = [value.name for value in piece.graph.input]
 
         def step(held: Values) -> npt.NDArray[Any]:

@@ -257,7 +257,8 @@ def _hessian(steps: Floats, scale: float, *, middle: int = 0, reach: int = _LARG
         piece = by_group[:, start : start + size]
         if middle:
             piece = piece - np.float32(middle)
-            sums += piece.sum(axis=1)  # less than reach² of them: exact as well
+            # Less than reach² of them: exact as well. Row by row, because K may be small.
+            sums += steps[start : start + size].sum(axis=0) - np.float32(middle * piece.shape[1])
         total += np.matmul(piece.transpose(0, 2, 1), piece)
     if middle:
         total += middle * (sums[:, :, None] + sums[:, None, :]) + float(count * middle**2)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from calibration.claims import remove_living
 from calibration.errors import LIMITS, limit_behind
 from quantize.cli import texts
+from quantize.cli.allocation import keep_freed_memory
 from quantize.cli.commands import ADDED
 from quantize.cli.commands.common import human_output, print_json
 from quantize.cli.configure import configured, demo_overrides
@@ -77,6 +78,7 @@ def program() -> NoReturn:
     quick_to_die()
     open_standard_streams()
     watch()
+    keep_freed_memory()
     code = main()
     if code > SIGNAL_BASE:
         # Temporary files are gone; threads that still compute would only be waited for.

@@ -163,17 +163,25 @@ def collect_histograms(
 
 
 def _count(values: Array, low: float, high: float) -> Counts:
-    """Counts per bin; a binning by multiplication is some ten times faster than `numpy.histogram`."""
+    """Counts per bin, [BIN_COUNT]; values outside count as the nearest end.
+
+    A binning by multiplication is some ten times faster than `numpy.histogram`.
+    """
     if high - low < _LEAST_SPAN:
         return np.bincount([0], weights=[values.size], minlength=BIN_COUNT).astype(np.int64)
-    flat, counts = values.reshape(-1), np.zeros(BIN_COUNT, dtype=np.int64)
+    flat = values.reshape(-1)
+    # One bin more: the largest value lies on the upper edge of the last one.
+    counts = np.zeros(BIN_COUNT + 1, dtype=np.int64)
     for start in range(0, flat.size, _COUNTED_AT_ONCE):
-        # In place, and clipped as integers, which is four times as fast as with floats.
-        position = flat[start : start + _COUNTED_AT_ONCE] - np.float32(low)
+        part = flat[start : start + _COUNTED_AT_ONCE]
+        position = part - np.float32(low)
         position *= np.float32(BIN_COUNT / (high - low))
         bins = position.astype(np.intp)
-        counts += np.bincount(np.clip(bins, 0, BIN_COUNT - 1, out=bins), minlength=BIN_COUNT)
-    return counts
+        if part.min() < low or part.max() > high:  # clipping everything would take a third longer
+            np.clip(bins, 0, BIN_COUNT, out=bins)
+        counts += np.bincount(bins, minlength=BIN_COUNT + 1)
+    counts[BIN_COUNT - 1] += counts[BIN_COUNT]
+    return counts[:BIN_COUNT]
 
 
 def each_image(

@@ -23,6 +23,7 @@ from benchmarks.table import table
 from calibration.dataloader import DataLoader
 from calibration.store import Store
 from quantize.batches import Images, items_of
+from quantize.cli.allocation import keep_freed_memory
 from quantize.config import load_config
 from quantize.config.machine import available_cores
 from quantize.data import load_data
@@ -109,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default="mobilenetv2.yaml", help="of our command")
     parser.add_argument("--rounds", type=int, default=5, help="timed passes of each (default: 5)")
     given = parser.parse_args(arguments)
+    keep_freed_memory()  # as the command does
     config, workers = load_config(given.config).with_data(given.images, given.labels), available_cores()
     signature = read_signature(load_model(given.model), given.model)
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:

@@ -65,6 +65,7 @@ def search(
             source.prepared, data.calibration, threads=threads, probabilities=source.signature.probabilities
         ),
         refiner=refiner,
+        threads=threads,
         progress=stages.shown,
         clock=work.clock,
     )

@@ -8,7 +8,7 @@ our own writer, and leaves the search (space, strategies, criteria, exit policy)
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from neural_compressor.model.onnx_model import ONNXModel
 
 from quantize.engine.types import Task
 from quantize.operators import Operator
+from quantize.parallel import in_order
 from quantize.qdq import Plan, write_qdq
 from quantize.ranges import RULES
 from quantize.refine import AUTO, RefineReport
@@ -109,14 +110,27 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         wrapped.q_config = {}
         return wrapped
 
-    def divergence(self, states: Mapping[tuple[str, str], OperatorState]) -> float:
-        """How far the model of these operator states is from fp32, in nats; raises `DeadlineReached`."""
+    def divergences(
+        self, configurations: Iterable[Mapping[tuple[str, str], OperatorState]]
+    ) -> Iterator[float]:
+        """How far the model of each of some operator states is from fp32, in nats, in order.
+
+        Models are written by the caller's thread, because ranges are measured for it when first needed; those
+        before it are run meanwhile.
+
+        Raises:
+            DeadlineReached: the tuning time is up.
+        """
+        models = (self._quickly(states) for states in configurations)
+        return in_order(self.task.divergence, models, workers=self.task.threads)
+
+    def _quickly(self, states: Mapping[tuple[str, str], OperatorState]) -> onnx.ModelProto:
+        """The model of operator states, of a refined one as far as it is known."""
         self._check_deadline()
         choice = self._choose(states)
         if self.task.refiner is None:
-            return self.task.divergence(self.write(self._plain(choice)))
-        draft = self.task.refiner.without_rework(choice.operators, choice.rule_of)
-        return self.task.divergence(self.write(draft.plan()))
+            return self.write(self._plain(choice))
+        return self.write(self.task.refiner.without_rework(choice.operators, choice.rule_of).plan())
 
     def _get_mse_order(
         self,
@@ -132,9 +146,8 @@ class RefinedAdaptor(ONNXRUNTIMEAdaptor):  # type: ignore[misc]  # the engine is
         models of fixed batch size fail) and takes the squared error of the scores.
         """
         states = tune_cfg["op"]
-        return {
-            operator: self.divergence({**states, operator: replace_cfgs[operator]}) for operator in ops_lst
-        }
+        replaced = ({**states, operator: replace_cfgs[operator]} for operator in ops_lst)
+        return dict(zip(ops_lst, self.divergences(replaced), strict=True))
 
     def write(self, plan: Plan) -> onnx.ModelProto:
         """The QDQ model of a plan."""

@@ -111,7 +111,8 @@ def _divergence_without(adaptor: Any, recorder: Recorder) -> Callable[[str | Non
     adaptor.deadline_s = None  # that was the search's
 
     def measure(left: str | None) -> float:
-        return float(adaptor.divergence({key: state for key, state in states.items() if key[0] != left}))
+        (nats,) = adaptor.divergences([{key: state for key, state in states.items() if key[0] != left}])
+        return float(nats)
 
     return measure
 

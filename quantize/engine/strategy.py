@@ -15,18 +15,15 @@ from neural_compressor.strategy.utils.tuning_structs import OpTuningConfig
 
 from calibration.progress import track
 from quantize.criterion import Criterion
-from quantize.diagnose.sensitivity import most_harmful_first, savings
+from quantize.diagnose.sensitivity import most_harmful_first
 from quantize.engine.adaptor import OperatorState, RefinedAdaptor
 from quantize.engine.types import Trial, TrialListener
 from quantize.files import atomic_write_bytes
 from quantize.model import serialize
-from quantize.ranges import HISTOGRAM_RULES
+from quantize.ranges import EXTREME_RULES, HISTOGRAM_RULES
 from quantize.refine import AUTO
 
 _ALGORITHM = ("activation", "algorithm")
-
-# The rules for which the images' extremes suffice; the others of their kind lie between these two.
-_TRIED_RULES = ("quantile", "minmax")
 
 
 class Recorder:
@@ -153,7 +150,7 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         _, _, initial = self.initial_tuning_cfg()
         initial["calib_sampling_size"] = self.calib_sampling_size_lst[0]
         best, best_accuracy = initial, -1.0
-        for group in ((AUTO,), _TRIED_RULES, HISTOGRAM_RULES):
+        for group in ((AUTO,), EXTREME_RULES, HISTOGRAM_RULES):
             for candidate in self._ranked(
                 [self._with_rule(initial, rule) for rule in group if self._offers(rule)]
             ):
@@ -201,13 +198,19 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
         entries = [entry for entry in configuration.values() if isinstance(entry, OpTuningConfig)]
         return [entry.op_name for entry in entries if entry.op_quant_mode != "static"]
 
-    def _divergence(self, configuration: dict[Any, Any]) -> float:
-        states = {name: e.get_state() for name, e in configuration.items() if isinstance(e, OpTuningConfig)}
-        return self.adaptor.divergence(states)
+    def _divergences(self, configurations: Iterable[dict[Any, Any]]) -> Iterator[float]:
+        states = (
+            {name: e.get_state() for name, e in configuration.items() if isinstance(e, OpTuningConfig)}
+            for configuration in configurations
+        )
+        return self.adaptor.divergences(states)
 
     def _ranked(self, candidates: list[dict[Any, Any]]) -> list[dict[Any, Any]]:
         """Least divergence first; a single candidate is not worth measuring."""
-        return candidates if len(candidates) < 2 else sorted(candidates, key=self._divergence)
+        if len(candidates) < 2:
+            return candidates
+        nats = list(self._divergences(candidates))
+        return [candidates[i] for i in sorted(range(len(candidates)), key=nats.__getitem__)]
 
     def _most_harmful_first(self, configuration: dict[Any, Any]) -> list[tuple[str, str]]:
         """The integer operators of a configuration, by how much divergence goes when each is left in fp32.
@@ -220,14 +223,18 @@ class SensitivityTuneStrategy(TuneStrategy):  # type: ignore[misc]  # the engine
             if isinstance(e, OpTuningConfig) and e.op_quant_mode == "static"
         }
 
-        def without(name: str | None) -> float:
-            changed = configuration if name is None else self._without(configuration, integers[name])
-            return self._divergence(changed)
-
         unknown = [name for name in integers if name not in self.known_nats]
-        shown = self.adaptor.task.progress and bool(unknown)
-        found = track(unknown, description="Measuring sensitivity", unit="operators", enabled=shown)
-        measured = savings(found, without) if unknown else {}
+        measured: dict[str, float] = {}
+        if unknown:
+            (full,) = self._divergences([configuration])
+            found = track(
+                self._divergences(self._without(configuration, integers[name]) for name in unknown),
+                description="Measuring sensitivity",
+                unit="operators",
+                total=len(unknown),
+                enabled=self.adaptor.task.progress,
+            )
+            measured = {name: full - left for name, left in zip(unknown, found, strict=True)}
         saved = {name: measured[name] if name in measured else self.known_nats[name] for name in integers}
         self.recorder.sensitivity.update(saved)
         return [integers[name] for name in most_harmful_first(saved)]

@@ -89,6 +89,7 @@ class Task:
         loader: calibration images, for strategies that run them themselves.
         judge, divergence: see their types.
         refiner: improves every trial's model before it is judged; None leaves it as the engine has it.
+        threads: how many models may be measured at once; results do not depend on it.
         progress: show progress bars.
         clock: seconds that never go back; what limits and reports the time of trials.
     """
@@ -101,6 +102,7 @@ class Task:
     judge: Judge
     divergence: Divergence
     refiner: Refiner | None = None
+    threads: int = 1
     progress: bool = False
     clock: Callable[[], float] = time.monotonic
 

@@ -25,7 +25,6 @@ from quantize.refine.rounding import (
     _columns_first,
     _inverse_factor,
     _pass_on,
-    _quadratic_form,
     _scales_of,
     best_rounding,
     best_scales,
@@ -105,42 +104,6 @@ def test_errors_are_passed_on_once(depth: int, seed: int) -> None:
         # At most 300 products of about one, each with a relative error of 1e-16, in two orders.
         np.testing.assert_allclose(free[:, column], wanted[:, column] - before, rtol=0, atol=1e-12)
         _pass_on(free, errors, upper, column + 1)
-
-
-@covers(
-    "quantize.refine.rounding._quadratic_form",
-    does="the cost of a row's errors is that of the whole product, in however many blocks it is summed up",
-)
-@given(depth=st.sampled_from([1, 5, 95, 96, 97, 480, 481, 700]), seed=st.integers(0, 99))
-def test_costs_are_those_of_the_whole_product(depth: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    vectors = random.normal(0, 1, (2, 50, depth))
-    hessian = vectors.transpose(0, 2, 1) @ vectors / 50
-    error = random.normal(0, 1, (2, 3, depth))
-    wanted = np.einsum("gmi,gij,gmj->gm", error, hessian, error)
-    # Half a million products of about one at most, added up in two orders.
-    np.testing.assert_allclose(_quadratic_form(error, hessian), wanted, rtol=1e-11)
-
-
-@covers("quantize.refine.weights._hessian", does="sums of products are those of exact integers, in any order")
-@given(steps=hnp.arrays(np.float32, (300, 2, 3), elements=st.integers(-255, 255)), seed=st.integers(0, 99))
-def test_hessians_are_exact(steps: Any, seed: int) -> None:
-    found = _hessian(steps, 0.5)
-    integers = steps.astype(np.int64)
-    for group in range(2):
-        wanted = integers[:, group].T @ integers[:, group]
-        np.testing.assert_array_equal(found[group], wanted * (0.25 / 300))
-    shuffled = steps[np.random.default_rng(seed).permutation(300)]
-    np.testing.assert_array_equal(_hessian(shuffled, 0.5), found)
-
-
-@given(zero_point=st.integers(0, 255), seed=st.integers(0, 99))
-def test_the_middle_of_the_steps_is_put_back(zero_point: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    # More than fit one piece.
-    steps = random.integers(-zero_point, 256 - zero_point, (2100, 2, 3)).astype(np.float32)
-    found = _hessian(steps, 0.5, middle=128 - zero_point, reach=128)
-    np.testing.assert_array_equal(found, _hessian(steps, 0.5))
 
 
 @pytest.mark.robustness(

@@ -38,8 +38,8 @@ STEPS: Mapping[str, dict[str, object]] = {
     "+ GPTQ, bounded pairs": _with("centre", "equalize", "weights"),
     "+ biases": _with("centre", "equalize", "weights", "biases"),
     "+ gain (fast)": _with("centre", "equalize", "weights", "biases", "gain"),
-    "+ several variants": {"refine.effort": "full", "refine.scaling": False},
-    "+ scaled ranges (full)": {"refine.effort": "full"},
+    "+ several variants (full)": {"refine.effort": "full"},
+    "full and scaled ranges": {"refine.effort": "full", "refine.scaling": True},
     "full, 32 calibration images": {
         "refine.effort": "full",
         "quantization.calibration.sampling_size": 32,

@@ -36,8 +36,8 @@ class Refine(Section):
         default=True, description="Move channels over each other, exactly, in biases. Default: true."
     )
     scaling: bool = Field(
-        default=True,
-        description="Try wider ranges of single tensors (full only). Default: true.",
+        default=False,
+        description="Try wider ranges of single tensors too (full only, a third more time). Default: false.",
     )
     equalize: bool = Field(default=True, description="Bring channels to one size. Default: true.")
     weights: bool = Field(default=True, description="Round weights by GPTQ. Default: true.")

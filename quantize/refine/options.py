@@ -16,16 +16,16 @@ class RefineOptions:
 
     Attributes:
         effort: none leaves the engine's model as it is; fast chooses one rule for ranges on plain integer
-            models; full carries the best three through all passes, and tries dense equalization and scaling.
+            models; full carries the best three through all passes, and tries dense equalization.
         ranges: a rule for activation ranges, or "auto".
-        scaling: whether full effort tries wider ranges of single tensors.
+        scaling: whether full effort tries wider ranges of single tensors as well.
         equalize, weights, biases, gain, layout: which passes run.
         seed: of the sampled positions.
     """
 
     effort: Effort = "full"
     ranges: str = AUTO
-    scaling: bool = True
+    scaling: bool = False
     equalize: bool = True
     weights: bool = True
     biases: bool = True

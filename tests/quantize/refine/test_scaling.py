@@ -252,7 +252,7 @@ def made(case: Case, options: RefineOptions, threads: int = 1) -> Refiner:
 def refined(
     case: Case, *, threads: int = 1, rules: Mapping[str, str] | None = None, **options: Any
 ) -> tuple[Draft, RefineReport]:
-    wanted = RefineOptions(ranges="quantile", **options)
+    wanted = RefineOptions(ranges="quantile", **{"scaling": True, **options})
     refiner = made(case, wanted, threads)
     rule_of = dict.fromkeys(case.ranges.extremes.lows, "quantile") | dict(rules or {})
     return refiner.refine(dict.fromkeys(case.operators, True), rule_of)
@@ -334,7 +334,7 @@ def test_the_refined_model_is_the_same_with_one_and_two_threads() -> None:
 
 def test_later_models_keep_what_the_first_one_found() -> None:
     case = heavy_tailed()
-    refiner = made(case, RefineOptions(ranges="quantile"))
+    refiner = made(case, RefineOptions(ranges="quantile", scaling=True))
     rule_of = dict.fromkeys(case.ranges.extremes.lows, "quantile")
     first, _ = refiner.refine(dict.fromkeys(case.operators, True), rule_of)
     fewer = dict.fromkeys(case.operators[:1], True)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.contenders import Contender, Job
@@ -36,16 +37,12 @@ class Point:
     Attributes:
         images: in the set, calibration images included.
         wall_s: of the whole command.
-        fixed_s: of it, what does not depend on the images: everything outside the stages that count them.
-        ms_per_image: wall time of those stages, over the images of the set.
         peak_memory_bytes: of the process.
         stages: the report's own.
     """
 
     images: int
     wall_s: float
-    fixed_s: float
-    ms_per_image: float
     peak_memory_bytes: int
     stages: list[dict[str, object]]
 
@@ -77,18 +74,7 @@ def measure(job: Job, count: int, flags: Sequence[str], folder: Path) -> Point:
     outcome = contender.run(Job(job.model, images, image_list, job.config), folder / "run")
     (report,) = (folder / "run" / "out").glob("*report*.json")
     stages = json.loads(report.read_text(encoding="utf-8"))["run"]["stages"]
-    of_images = sum(
-        stage["wall_s"] for stage in stages if stage["images"] and stage["name"] != "measure the ranges"
-    )
-    cost = outcome.cost
-    return Point(
-        count,
-        cost.wall_s,
-        cost.wall_s - of_images,
-        of_images / count * _MS_PER_S,
-        cost.peak_memory_bytes,
-        stages,
-    )
+    return Point(count, outcome.cost.wall_s, outcome.cost.peak_memory_bytes, stages)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,11 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     job = Job(given.model.resolve(), given.images.resolve(), given.labels.resolve(), given.config)
     points = []
-    for count in map(int, given.counts.split(",")):
+    for count in sorted({int(count) for count in given.counts.split(",")}):
         with tempfile.TemporaryDirectory(prefix="scaling-", dir=given.scratch) as folder:
             points.append(measure(job, count, shlex.split(given.flags), Path(folder)))
         print(f"{count} images: {points[-1].wall_s:.1f} s", file=sys.stderr, flush=True)
-    print(_shown(points))
+    print(shown(points))
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps([asdict(point) for point in points], indent=2) + "\n"
@@ -121,22 +107,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _shown(points: Sequence[Point]) -> str:
-    first = points[0]
+def further_ms(points: Sequence[Point]) -> list[float]:
+    """Milliseconds of each image more than the set before has, [points - 1].
+
+    What a run does once, refinement above all, is in both sets, and drops out of the difference.
+    """
+    return [
+        (more.wall_s - fewer.wall_s) / (more.images - fewer.images) * _MS_PER_S
+        for fewer, more in pairwise(points)
+    ]
+
+
+def shown(points: Sequence[Point]) -> str:
+    """The table; ratios are to the first row that has the figure."""
+    further = further_ms(points)
+    costs = [["-", "-"], *([f"{ms:.2f}", f"{ms / further[0]:.2f}"] for ms in further)]
     rows = [
         [
             f"{point.images:,}",
             f"{point.wall_s:.1f}",
-            f"{point.fixed_s:.1f}",
-            f"{point.ms_per_image:.2f}",
-            f"{point.ms_per_image / first.ms_per_image:.2f}",
+            *cost,
             megabytes(point.peak_memory_bytes),
-            f"{point.peak_memory_bytes / first.peak_memory_bytes:.2f}",
+            f"{point.peak_memory_bytes / points[0].peak_memory_bytes:.2f}",
         ]
-        for point in points
+        for point, cost in zip(points, costs, strict=True)
     ]
-    header = ["images", "wall, s", "fixed, s", "ms per image", "ratio", "memory, MB", "ratio"]
-    return table(header, rows)
+    return table(["images", "wall, s", "ms per further image", "ratio", "memory, MB", "ratio"], rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.naive_images import NaiveLoader
 from benchmarks.plot import bars
 from benchmarks.process import ProgramFailed, run
-from benchmarks.scaling import link_images
+from benchmarks.scaling import Point, further_ms, link_images, shown
 from benchmarks.table import middle_and_range, table
 from calibration.decode import load_image
 from calibration.transforms import build_pipeline
@@ -104,3 +104,14 @@ def test_sets_of_links_are_as_large_as_asked(photos: tuple[Path, Path], tmp_path
     assert [label for _, label in lines] == ["4", "5", "6", "4", "5", "6", "4", "5"]
     for number, (name, _) in enumerate(lines):
         assert (linked / name).read_bytes() == (folder / f"{number % 3}.jpg").read_bytes()
+
+
+def test_what_a_run_does_once_is_no_cost_of_further_images() -> None:
+    once_s, image_s = 30.0, 0.012
+    counts = (500, 2_000, 10_000)
+    points = [Point(n, once_s + n * image_s, 1_000_000 * n, []) for n in counts]
+    np.testing.assert_allclose(further_ms(points), [12.0, 12.0], rtol=1e-9)
+    rows = [line.split() for line in shown(points).splitlines()[2:]]
+    assert [row[2] for row in rows] == ["-", "12.00", "12.00"]
+    assert [row[-1] for row in rows] == ["1.00", "4.00", "20.00"]
+    assert further_ms(points[:1]) == []

@@ -76,6 +76,8 @@ def load_model(path: Path, *, named: str = "--input_model ", strict: bool = True
     if strict:
         try:
             onnx.checker.check_model(model)
+        except MemoryError:  # no fault of the model's: its size was checked
+            raise
         except Exception as error:  # the checker's failures have no common root
             raise InputError(
                 f"{named}{path}: is not a valid ONNX model ({_first_line(error)}); export it again"

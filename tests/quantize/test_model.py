@@ -76,6 +76,18 @@ def test_refuses_folders_and_truncated_and_invalid_models(tmp_path: Path) -> Non
     assert load_model(path, strict=False).graph.node[1].op_type == "Frobnicate"
 
 
+def test_too_little_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(_: onnx.ModelProto) -> None:
+        raise MemoryError("std::bad_alloc")
+
+    path = tmp_path / "m.onnx"
+    onnx.save(zoo_case("inverted_residual").prepared, path)
+    assert load_model(path).graph.node
+    monkeypatch.setattr(onnx.checker, "check_model", out_of_memory)
+    with pytest.raises(MemoryError):
+        load_model(path)
+
+
 def test_reads_external_data_and_names_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     onnx.save(classifier(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)

@@ -7,13 +7,13 @@ import onnx
 import pytest
 
 from quantize.qdq import settled_scales, write_qdq
-from quantize.ranges.collect import each_image
 from quantize.refine.biases import corrected_operators
 from quantize.refine.judge import scores
 from quantize.refine.network import Draft, Network
 from quantize.refine.observe import channel_means
 from quantize.refine.walk import Walk
 from quantize.refine.weights import rounded_weights
+from quantize.session import make_session
 from quantize.target import PORTABLE, TENSORRT, VNNI, Target
 from tests.quantize.models import Case, zoo_case
 from tests.quantize.refine.conftest import as_model_takes_them, network_of
@@ -42,6 +42,16 @@ def walk_of(case: Case, network: Network, model: onnx.ModelProto, threads: int =
     return Walk(model, images, threads=threads, config_entries=entries)
 
 
+def tensor_of_each(model: onnx.ModelProto, tensor: str, case: Case, network: Network) -> list[np.ndarray]:
+    """What a tensor of the whole model is for each image, on kernels that compute as the target does."""
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    shown.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    session = make_session(shown, threads=1, config_entries=network.session_entries)
+    name = case.signature.input_name
+    return [session.run([tensor], {name: image[None]})[0][0] for image in case.images]
+
+
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_means_are_those_of_the_operators_result(name: str, target: Target) -> None:
     case = zoo_case(name, target=target)
@@ -52,15 +62,8 @@ def test_means_are_those_of_the_operators_result(name: str, target: Target) -> N
     assert names
     for one in names:
         output, op_type = nodes[one].output[0], nodes[one].op_type
-        made = each_image(
-            model,
-            [output],
-            [(case.images, None)],
-            # mypy cannot tell the type of a lambda with defaults.
-            lambda values, _, output=output, op_type=op_type: channel_means(values[output][0], op_type),  # type: ignore[misc]
-            threads=1,
-        )
-        wanted, found = np.stack(list(made)), walk.means_before(one)
+        made = tensor_of_each(model, output, case, network)
+        wanted, found = np.stack([channel_means(one, op_type) for one in made]), walk.means_before(one)
         # Float32 sums of up to some hundred products, on the side that is compared with.
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * max(1.0, float(np.abs(wanted).max())))
 

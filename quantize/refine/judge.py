@@ -28,6 +28,7 @@ class Score:
         kl: mean KL divergence, in nats.
         agreement: fraction of the images with the same top-1.
         divergences: KL divergence of each image, [images]; empty where nobody compares image by image.
+        outputs: what it makes of the images, [images, classes]; empty where a score was read back.
     """
 
     kl: float
@@ -35,6 +36,7 @@ class Score:
     divergences: npt.NDArray[np.float64] = field(
         default_factory=lambda: np.empty(0), repr=False, compare=False
     )
+    outputs: Floats = field(default_factory=lambda: np.empty((0, 0), np.float32), repr=False, compare=False)
 
     def beats(self, other: Score) -> bool:
         """Whether it is closer; an equal one is not."""
@@ -97,11 +99,21 @@ class Judge:
             config_entries=self.network.session_entries,
             naming=self._naming,
         )
+        return self._score_of(found)
+
+    def divided(self, score: Score, divisor: float) -> Score:
+        """The score of a draft whose outputs are those of one judged here, divided by a number.
+
+        Nothing is run: the outputs are the same but for the last bit of a float32.
+        """
+        return self._score_of(score.outputs / np.float32(divisor))
+
+    def _score_of(self, found: Floats) -> Score:
         by_image = divergences(
             self._reference, found, probabilities=self.network.probabilities, model="int8 model"
         )
         same = float((self._reference.argmax(axis=1) == found.argmax(axis=1)).mean())
-        return Score(float(by_image.mean()), same, by_image)
+        return Score(float(by_image.mean()), same, by_image, found)
 
 
 def scores(

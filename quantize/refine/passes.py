@@ -9,6 +9,7 @@ slack.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -80,42 +81,98 @@ def run_passes(material: Material, draft: Draft, *, exponent: float = 0.0) -> Ou
         ("weights", options.weights, _weights),
         ("biases", options.biases, _biases),
     )
-    state = _State(material, rounded_weights(material.network, draft))
-    for name, wanted, work in chain:
-        state.judged(name, *(work(material, state.draft) if wanted else _SWITCHED_OFF))
-    learnt = _learnt_scores(material, state.draft)
-    gain, words = _gain(material, state.draft, learnt) if options.gain else (None, _SWITCHED_OFF[1])
-    if gain is None:
-        state.judged("gain", None, words)
-    elif state.judged("gain", gain.draft, words):
-        # A softmax behind the scores does not pass a factor on.
-        known = not material.network.probabilities
-        learnt = learnt / np.float32(gain.factor) if known else _learnt_scores(material, state.draft)
-    state.exact("layout", *(_layout(material, state.draft) if options.layout else _SWITCHED_OFF))
+    with _State(material, rounded_weights(material.network, draft)) as state:
+        for name, wanted, work in chain:
+            made = work(material, state.draft) if wanted else _SWITCHED_OFF
+            if not state.settled() and wanted:  # the pass before was taken back, and this one began with it
+                made = work(material, state.draft)
+            state.offer(name, *made)
+        state.settled()
+        learnt = _learnt_scores(material, state.draft)
+        gain, words = _gain(material, state.draft, learnt) if options.gain else (None, _SWITCHED_OFF[1])
+        if gain is None:
+            state.offer("gain", None, words)
+        else:
+            # A softmax behind the scores does not pass a factor on.
+            passed_on = None if material.network.probabilities else gain.factor
+            state.offer("gain", gain.draft, words, divisor=passed_on)
+            if state.settled():
+                known = passed_on is not None
+                learnt = learnt / np.float32(gain.factor) if known else _learnt_scores(material, state.draft)
+        state.exact("layout", *(_layout(material, state.draft) if options.layout else _SWITCHED_OFF))
     return Outcome(state.draft, state.score, tuple(state.reports), _divergences(material, learnt))
 
 
 _SWITCHED_OFF = (None, "switched off")
 
 
+@dataclass(frozen=True)
+class _Offered:
+    """What a pass made, while it is judged."""
+
+    name: str
+    words: str
+    made: Draft
+    score: Callable[[], Score]
+
+
 class _State:
-    """A draft on its way through the passes, its score, and what became of each pass."""
+    """A draft on its way through the passes, its score, and what became of each pass.
+
+    What a pass made is judged beside the work of the next one, which begins with it: it is seldom taken back.
+    The context ends that work.
+
+    Attributes:
+        draft: what the next pass begins with; the last one offered, until that is settled.
+        score: of the last draft that was kept.
+        reports: of the passes that are settled.
+    """
 
     def __init__(self, material: Material, draft: Draft) -> None:
-        self._judge = material.judge
+        self._judge, self._beside = material.judge, material.threads > 1
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge-pass")
         self.draft, self.score = draft, material.judge(draft)
+        self._kept = draft
+        self._offered: _Offered | None = None
         self.reports: list[PassReport] = []
 
-    def judged(self, name: str, made: Draft | None, words: str) -> bool:
-        """Keeps what a pass made unless it does harm; whether it was kept."""
+    def __enter__(self) -> _State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def offer(self, name: str, made: Draft | None, words: str, *, divisor: float | None = None) -> None:
+        """Has judged what a pass made; nothing else may be on offer.
+
+        Args:
+            name: of the pass.
+            made: the draft; None where the pass does not apply.
+            words: what it changed, or why it does not apply.
+            divisor: what its scores are those of the draft before divided by, where that is all it does.
+        """
         if made is None:
             self._note(name, "skipped", words, self.score)
-            return False
-        before, after = self.score, self._judge(made)
+            return
+        if divisor is not None:
+            score: Callable[[], Score] = partial(self._judge.divided, self.score, divisor)
+        elif self._beside:
+            score = self._pool.submit(self._judge, made).result
+        else:
+            score = partial(self._judge, made)
+        self.draft, self._offered = made, _Offered(name, words, made, score)
+
+    def settled(self) -> bool:
+        """Keeps what is on offer unless it does harm; whether `draft` stays what it was."""
+        if self._offered is None:
+            return True
+        offered, self._offered = self._offered, None
+        before, after = self.score, offered.score()
         kept = not before.beats(after) or ties(after.divergences, before.divergences)
-        self._note(name, "applied" if kept else "taken back", words, after)
+        self._note(offered.name, "applied" if kept else "taken back", offered.words, after)
         if kept:
-            self.draft, self.score = made, after
+            self._kept, self.score = offered.made, after
+        self.draft = self._kept
         return kept
 
     def exact(self, name: str, made: Draft | None, words: str) -> None:

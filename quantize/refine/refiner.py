@@ -310,9 +310,11 @@ class Refiner:
 
     @cached_property
     def _observations(self) -> Observations:
+        # Factors that dense operators divide out are tried by full effort only.
+        scaled = [one.tensor for one in self._channels if one.free or self._options.effort == "full"]
         return observe(
             self._network.model,
-            Watched(list(self._network.weighted.values()), [channel.tensor for channel in self._channels]),
+            Watched(list(self._network.weighted.values()), scaled),
             [(image[:1], None) for image in self._images],
             images=len(self._images),
             threads=self._threads,

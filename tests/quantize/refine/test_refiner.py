@@ -12,13 +12,13 @@ from quantize.metrics import divergences
 from quantize.portability import check_pairs
 from quantize.qdq import write_qdq
 from quantize.refine import passes
-from quantize.refine.judge import Score
+from quantize.refine.judge import Judge, Score
 from quantize.refine.ranges import rules_for
 from quantize.refine.variants import Outcome
 from quantize.session import make_session, outputs
 from quantize.target import TARGETS
 from tests.quantize.models import ZOO, Case, zoo_case
-from tests.quantize.refine.conftest import MakeRefiner, as_model_takes_them, rules_of
+from tests.quantize.refine.conftest import MakeRefiner, as_model_takes_them, network_of, rules_of
 
 
 def refined(make_refiner: MakeRefiner, case: Case, **options: Any) -> Any:
@@ -91,14 +91,14 @@ def test_threads_change_no_bit(make_refiner: MakeRefiner) -> None:
 
 
 def test_what_harms_is_taken_back(make_refiner: MakeRefiner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pass in turn is replaced by one that wrecks the model."""
+    """Each pass in turn is replaced by one that wrecks the model or, the gain, divides its scores by 50."""
     case = zoo_case("inverted_residual")
     true_passes = {name: getattr(passes, name) for name in ("_equalize", "_weights", "_biases", "_gain")}
 
     def wrecked(material: Any, draft: Any, *_: Any, **__: Any) -> Any:
         scales = {name: type(s)(s.scale / 50, s.zero_point) for name, s in draft.scales.items()}
         made = draft.but(scales=scales)
-        return (passes._Gain(made, 1.0) if name == "_gain" else made), "wrecked"
+        return (passes._Gain(made, 50.0) if name == "_gain" else made), "wrecked"
 
     for name in true_passes:
         with monkeypatch.context() as patch:
@@ -108,6 +108,39 @@ def test_what_harms_is_taken_back(make_refiner: MakeRefiner, monkeypatch: pytest
         assert entry.status == "taken back"
         assert entry.before.beats(entry.after)
         assert not report.before.beats(report.after)
+
+
+def test_what_follows_a_pass_that_is_taken_back_begins_before_it(
+    make_refiner: MakeRefiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next pass works ahead on what is then taken back: nothing of that may be left in the model."""
+    case = zoo_case("inverted_residual")
+
+    def wrecked(material: Any, draft: Any, **_: Any) -> Any:
+        scales = {name: type(s)(s.scale / 50, s.zero_point) for name, s in draft.scales.items()}
+        return draft.but(scales=scales), "wrecked"
+
+    *_, without = refined(make_refiner, case, effort="fast", equalize=False)
+    monkeypatch.setattr(passes, "_equalize", wrecked)
+    for threads in (1, 2):
+        _, report, model = refined(make_refiner, case, effort="fast", threads=threads)
+        assert [one.status for one in report.passes if one.what == "wrecked"] == ["taken back"]
+        assert model == without
+
+
+@pytest.mark.parametrize("name", ["inverted_residual", "relu_chain_with_softmax"])
+def test_the_score_of_the_gain_is_that_of_the_model(name: str, make_refiner: MakeRefiner) -> None:
+    """Scores are divided instead of run again where that is all the pass does; float32 holds seven digits."""
+    case = zoo_case(name)
+    refiner = make_refiner(case, effort="fast", layout=False)
+    draft, report = refiner.refine(dict.fromkeys(case.operators, True), rules_of(case))
+    (gain,) = (one for one in report.passes if one.name == "gain")
+    assert gain.status == "applied"
+    selection = np.random.default_rng(77).normal(0, 1, (6, *case.images.shape[1:])).astype(np.float32)
+    network = network_of(case)
+    measured = Judge(network, [image[None] for image in selection], threads=1)(draft)
+    assert gain.after.kl == pytest.approx(measured.kl, rel=1e-4)
+    assert gain.after.agreement == measured.agreement
 
 
 def test_where_all_of_it_harms_the_model_stays_as_it_was(

@@ -11,6 +11,7 @@ from quantize.config import Config
 from quantize.data import Data, check_data, list_data
 from quantize.diagnose.options import ReportOptions
 from quantize.inquiry import Inquiry
+from quantize.judged import JudgedOutputs
 from quantize.model import load_model
 from quantize.resuming import Digests, open_work
 from quantize.source import Source, read_source
@@ -27,6 +28,7 @@ class Inputs:
         data: the images of every role, those that cannot be used left out.
         inquiry: what the report asks for.
         baseline: what the fp32 model says about the evaluation images.
+        judged: what the last judged int8 model says about them.
         digests: what tells the images from others.
         work: where what is finished is kept.
     """
@@ -35,6 +37,7 @@ class Inputs:
     data: Data
     inquiry: Inquiry
     baseline: Baseline
+    judged: JudgedOutputs
     digests: Digests
     work: Work
 
@@ -77,7 +80,8 @@ def read_inputs(
         digests = Digests.of(data)
         stages.count_images("hash the images", len(data.calibration.images) + len(data.evaluation.images))
     work = open_work(config, source, data, digests, store, start_from=start_from)
-    return Inputs(source, data, inquiry, baseline, digests, work)
+    judged = JudgedOutputs(data.evaluation)
+    return Inputs(source, data, inquiry, baseline, judged, digests, work)
 
 
 def _announce(stages: Stages, source: Source, data: Data) -> None:

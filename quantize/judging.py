@@ -14,6 +14,7 @@ from quantize.criterion import Criterion
 from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
 from quantize.evaluate import evaluate
+from quantize.judged import JudgedOutputs
 from quantize.metrics import Counts, guessing_accuracy
 from quantize.model import serialize
 from quantize.sequential import LEAST_IMAGES, Sequential
@@ -73,6 +74,7 @@ class AccuracyJudge:
         classes: of the model; None if it does not say.
         baseline: knows the accuracy of the fp32 model on these images, for the first call.
         abandonment: when to give a trial up, on large sets, if the baseline is known; None is never.
+        judged: remembers what the last model that was judged on all images put out.
         work: where what is finished is kept.
 
     Attributes:
@@ -89,10 +91,12 @@ class AccuracyJudge:
         classes: int | None = None,
         baseline: Baseline | None = None,
         abandonment: Abandonment | None = None,
+        judged: JudgedOutputs | None = None,
         work: Work | None = None,
     ) -> None:
         self._work = Work.forgotten() if work is None else work
         self._baseline, self._abandonment = baseline, abandonment
+        self._judged_outputs = judged
         self.abandoned: dict[int, int] = {}
         self.judged_images = 0
         self._loader, self._criterion, self._threads = loader, criterion, threads
@@ -134,8 +138,9 @@ class AccuracyJudge:
 
     def _counts(self, model: onnx.ModelProto, description: str) -> Counts:
         session = make_session(model, threads=1)
+        judged = self._judged_outputs
         found = evaluate(
-            {"model": session},
+            {"model": session if judged is None else judged.recording(model, session)},
             self._loader,
             workers=self._threads,
             description=description,

@@ -167,11 +167,11 @@ def _run(
 
 def _found(config: Config, inputs: Inputs, stages: Stages, start_from: Path | None) -> EngineResult:
     """The model that is written: what the engine settles on, or what was given and is refined."""
-    source, data, baseline, work = inputs.source, inputs.data, inputs.baseline, inputs.work
+    source, data = inputs.source, inputs.data
+    known: Any = {"baseline": inputs.baseline, "judged": inputs.judged, "work": inputs.work}
     if start_from is not None:
-        return refine_given(config, source, data, stages, start_from, baseline=baseline, work=work)
-    known_nats = inputs.inquiry.known_nats
-    return search(config, source, data, stages, known_nats=known_nats, baseline=baseline, work=work)
+        return refine_given(config, source, data, stages, start_from, **known)
+    return search(config, source, data, stages, known_nats=inputs.inquiry.known_nats, **known)
 
 
 def _verified(
@@ -195,6 +195,7 @@ def _verified(
             profile=profile,
             observer=inputs.inquiry.watcher,
             baseline=inputs.baseline,
+            judged=inputs.judged,
         )
         stages.count_images("verify", verification.images)
     return verification

@@ -12,6 +12,7 @@ from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineResult, Trial
 from quantize.errors import InputError, PipelineError
+from quantize.judged import JudgedOutputs
 from quantize.judging import AccuracyJudge
 from quantize.measuring import measure_ranges
 from quantize.model import load_model
@@ -37,6 +38,7 @@ def refine_given(
     path: Path,
     *,
     baseline: Baseline | None = None,
+    judged: JudgedOutputs | None = None,
     work: Work | None = None,
 ) -> EngineResult:
     """Refines a QDQ model of the input model: its integer operators stay, all else is made better.
@@ -48,6 +50,7 @@ def refine_given(
         stages: times and tells.
         path: the QDQ model.
         baseline: knows what the fp32 model says about the evaluation images.
+        judged: remembers what the refined model says about them.
         work: where what is finished is kept.
 
     Raises:
@@ -64,7 +67,7 @@ def refine_given(
     source, _, refiner = begin_refinement(config, source, data, ranges, stages, given=given.scales, work=work)
     if refiner is None:
         raise InputError("--start_from needs refinement: give --refine fast or full, and enough images")
-    setting = _Setting(config, source, data, stages, baseline, work)
+    setting = _Setting(config, source, data, stages, baseline, judged, work)
     began_s = work.clock()
     model, report = setting.refined(given, refiner)
     fp32_accuracy, accuracy = setting.accuracies(model)
@@ -107,6 +110,7 @@ class _Setting:
     data: Data
     stages: Stages
     baseline: Baseline | None
+    judged: JudgedOutputs | None
     work: Work
 
     def refined(self, given: Given, refiner: Refiner) -> tuple[onnx.ModelProto, RefineReport]:
@@ -128,6 +132,7 @@ class _Setting:
                 threads=self.config.thread_count,
                 classes=self.source.signature.classes,
                 baseline=self.baseline,
+                judged=self.judged,
                 work=self.work,
             )
             return judge(self.source.prepared), judge(model)

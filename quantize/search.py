@@ -11,6 +11,7 @@ from quantize.baseline import Baseline
 from quantize.config import Config
 from quantize.data import Data
 from quantize.engine import EngineOptions, EngineResult, Task, Trial
+from quantize.judged import JudgedOutputs
 from quantize.judging import Abandonment, AccuracyJudge, CalibrationDivergence
 from quantize.measuring import measure_ranges
 from quantize.operators import Inventory
@@ -30,6 +31,7 @@ def search(
     *,
     known_nats: Mapping[str, float] | None = None,
     baseline: Baseline | None = None,
+    judged: JudgedOutputs | None = None,
     work: Work | None = None,
 ) -> EngineResult:
     """Measures the ranges, then lets the engine tune.
@@ -41,6 +43,7 @@ def search(
         stages: where to say what is going on.
         known_nats: as in `EngineOptions`.
         baseline: knows what the fp32 model says about the evaluation images.
+        judged: remembers what the last trial's model says about them.
         work: where what is finished is kept.
 
     Raises:
@@ -50,7 +53,7 @@ def search(
     threads = config.thread_count
     work = Work.forgotten() if work is None else work
     ranges = measure_ranges(config, source, data, stages, work)
-    judge = make_judge(config, source, data, baseline, work)
+    judge = make_judge(config, source, data, baseline, work, judged=judged)
     source, ranges, refiner = begin_refinement(config, source, data, ranges, stages, work=work)
     needed = {"accuracy"} if refiner is None else {"accuracy", "refinement"}
     reused: list[int] = []
@@ -86,7 +89,13 @@ def search(
 
 
 def make_judge(
-    config: Config, source: Source, data: Data, baseline: Baseline | None, work: Work
+    config: Config,
+    source: Source,
+    data: Data,
+    baseline: Baseline | None,
+    work: Work,
+    *,
+    judged: JudgedOutputs | None = None,
 ) -> AccuracyJudge:
     """What judges models on the evaluation images, as configured."""
     confidence = config.tuning.exit_policy.abandon_confidence
@@ -97,6 +106,7 @@ def make_judge(
         classes=source.signature.classes,
         baseline=baseline,
         abandonment=Abandonment(confidence, config.seed) if confidence < 1.0 else None,
+        judged=judged,
         work=work,
     )
 

@@ -16,6 +16,7 @@ from quantize.batches import Batch, Batches, Remembered
 from quantize.benchmark import InterleavedLatency, Latency, interleaved_latency
 from quantize.errors import InputError
 from quantize.evaluate import Evaluation, Observer, evaluate
+from quantize.judged import JudgedOutputs
 from quantize.kernels import Coverage
 from quantize.metrics import Counts, Equality, Fidelity, guessing_accuracy
 from quantize.portability import COMPARED_IMAGES, Portability
@@ -129,6 +130,7 @@ def verify(
     profile: bool = False,
     observer: Observer | None = None,
     baseline: Baseline | None = None,
+    judged: JudgedOutputs | None = None,
 ) -> Verification:
     """Re-load all files in fresh sessions and measure them in one pass over the images.
 
@@ -144,6 +146,7 @@ def verify(
         profile: measure the time of each operator kind as well.
         observer: is shown the logits of every batch; the fp32 model is called `FP32`, the others by format.
         baseline: knows what the fp32 model says about the images of this very loader.
+        judged: knows what a model that one of the files may hold says about them.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.
@@ -155,7 +158,13 @@ def verify(
     batches = loader if isinstance(loader, Batches) else _First(loader)
     files = read_back(paths, integer=set(paths) - {FP32}, declared=not target.on_cpu, workers=threads)
     found = _evaluated(
-        files, batches, probabilities=probabilities, baseline=baseline, observer=observer, workers=threads
+        files,
+        batches,
+        probabilities=probabilities,
+        baseline=baseline,
+        judged=judged,
+        observer=observer,
+        workers=threads,
     )
     image = batches.image if isinstance(batches, _First) else batches.load(0)[0][:1]
     sessions = {name: one.session for name, one in files.items()}
@@ -192,6 +201,7 @@ def _evaluated(
     *,
     probabilities: bool,
     baseline: Baseline | None,
+    judged: JudgedOutputs | None,
     observer: Observer | None,
     workers: int,
 ) -> dict[str, Evaluation]:
@@ -199,6 +209,8 @@ def _evaluated(
     models: dict[str, InferenceSession | Remembered] = {name: one.session for name, one in files.items()}
     if baseline is not None:
         models[FP32] = baseline
+    if judged is not None and judged.loader is batches:
+        models |= {name: judged.of(one.content, one.session) for name, one in files.items() if name != FP32}
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(files) else []
     return evaluate(
         models,

@@ -15,6 +15,7 @@ import onnx
 from onnxruntime import InferenceSession
 
 from quantize.files import sha256_of_file
+from quantize.judged import content_key
 from quantize.kernels import Coverage, declared_coverage, graph_coverage, optimized_model
 from quantize.loading import external_files, read_model
 from quantize.parallel import in_order
@@ -32,6 +33,7 @@ class Written:
         size_bytes: of the file and of the external data it refers to.
         sha256: of the file.
         session: runs it, with one thread.
+        content: what tells the model from others, metadata aside.
         coverage: which kernels ONNX Runtime runs of it.
         exact: runs it in integer arithmetic that never saturates; None of the fp32 model.
         bound: what its weights say about saturation.
@@ -41,6 +43,7 @@ class Written:
     path: Path
     size_bytes: int
     sha256: str
+    content: str
     session: InferenceSession
     coverage: Coverage
     exact: InferenceSession | None = None
@@ -78,7 +81,8 @@ def size_bytes(path: Path) -> int:
 def _plain(path: Path) -> Written:
     model = read_model(path)
     coverage = graph_coverage(optimized_model(model, label=str(path)).graph)
-    return Written(path, size_bytes(path), sha256_of_file(path), _session(model, path), coverage)
+    digests = sha256_of_file(path), content_key(model)
+    return Written(path, size_bytes(path), *digests, _session(model, path), coverage)
 
 
 def _integer(path: Path, *, declared: bool) -> Written:
@@ -88,6 +92,7 @@ def _integer(path: Path, *, declared: bool) -> Written:
         path,
         size_bytes(path),
         sha256_of_file(path),
+        content_key(model),
         _session(model, path),
         graph_coverage(fused.graph),
         exact=_session(model, path, EXACT_KERNELS),

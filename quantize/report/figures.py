@@ -84,7 +84,6 @@ def _signal_figures(diagnosis: Json | None) -> dict[str, str]:
         "signal_wide": causes.signal_to_noise(signal["tensors"], wide=True),
         "signal_narrow": causes.signal_to_noise(signal["tensors"], wide=False),
     }
-    if signal["histograms"]:
-        made["ranges_wide"] = causes.ranges(signal["histograms"], tensors, columns=3)
-        made["ranges_narrow"] = causes.ranges(signal["histograms"], tensors, columns=2)
+    for place, one in enumerate(signal["histograms"]):
+        made[f"range{place}"] = causes.value_range(one, tensors[one["tensor"]], f"range{place}")
     return made

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -104,13 +104,17 @@ class Canvas:
 
     def __init__(self, figure: Figure) -> None:
         self.figure = figure
-        self._tips: dict[str, str] = {}
+        self._tips: dict[str, list[str]] = {}
 
     def tip(self, artist: Artist, text: str) -> None:
         """Shows `text` while the pointer rests on `artist`."""
+        self.tips(artist, [text])
+
+    def tips(self, artist: Artist, texts: Sequence[str]) -> None:
+        """The same for each marker of a line, in their order; for an artist of one part, one text."""
         key = f"tip{len(self._tips)}"
         artist.set_gid(key)
-        self._tips[key] = printable(text)
+        self._tips[key] = [printable(text) for text in texts]
 
     def svg(self, name: str, description: str) -> str:
         """The figure as an `svg` element.
@@ -201,18 +205,14 @@ def short(text: str, characters: int) -> str:
     return safe if len(safe) <= characters else "…" + safe[len(safe) - characters + 1 :]
 
 
-def _cleaned(root: ElementTree.Element, name: str, tips: Mapping[str, str]) -> ElementTree.Element:
+def _cleaned(root: ElementTree.Element, name: str, tips: Mapping[str, Sequence[str]]) -> ElementTree.Element:
     """Removes metadata and style sheets, turns styles into attributes and classes, and makes names unique."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
     for element in root.iter():
-        tip = tips.get(element.get("id", ""))
-        if tip is not None:
-            title = ElementTree.Element(f"{{{_SVG}}}title")
-            title.text = tip
-            element.insert(0, title)
+        _give_titles(element, tips.get(element.get("id", ""), ()))
         if "id" in element.attrib:
             element.set("id", f"{name}-{element.attrib['id']}")
         if _LINK in element.attrib:
@@ -226,6 +226,15 @@ def _cleaned(root: ElementTree.Element, name: str, tips: Mapping[str, str]) -> E
     for size in ("width", "height"):
         root.set(size, root.attrib[size].removesuffix("pt"))
     return root
+
+
+def _give_titles(element: ElementTree.Element, texts: Sequence[str]) -> None:
+    """A title for an element, or one for each of its markers."""
+    parts = [element] if len(texts) == 1 else [part for part in element.iter(f"{{{_SVG}}}use") if texts]
+    for part, text in zip(parts, texts, strict=True):
+        title = ElementTree.Element(f"{{{_SVG}}}title")
+        title.text = text
+        part.insert(0, title)
 
 
 def _restyle(element: ElementTree.Element) -> None:

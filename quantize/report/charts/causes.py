@@ -11,6 +11,9 @@ from quantize.report.charts.canvas import BAD, FP32, GOOD, INK, INT8, MUTED, can
 _NARROW_PIXELS, _WIDE_PIXELS = 360, 860
 _ROW_PIXELS = 17
 
+# Three side by side on a large screen, one on a phone.
+_RANGE_PIXELS = 270, 140
+
 # More rows than this are a table; what is not shown costs less than what is.
 SENSITIVITY_ROWS = 20
 
@@ -50,10 +53,13 @@ def signal_to_noise(tensors: Sequence[Mapping[str, Any]], *, wide: bool) -> str:
         ):
             values = [float("nan") if one[key] is None else one[key] for one in tensors]
             axes.plot(places, values, color=colour, linewidth=1.6, label=label)
-            for place, value, one in zip(places, values, tensors, strict=True):
-                if math.isfinite(value):
-                    (point,) = axes.plot([place], [value], "o", color=colour, markersize=3.6)
-                    drawn.tip(point, f"{_called(one)}: {value:.1f} dB, {label}")
+            known = [place for place in places if math.isfinite(values[place])]
+            (points,) = axes.plot(
+                known, [values[place] for place in known], "o", color=colour, markersize=3.6
+            )
+            drawn.tips(
+                points, [f"{_called(tensors[place])}: {values[place]:.1f} dB, {label}" for place in known]
+            )
         axes.set_xlabel("quantized activations, from the input to the scores")
         axes.set_ylabel("signal to noise, dB")
         axes.set_xlim(-1, len(tensors))
@@ -64,56 +70,43 @@ def signal_to_noise(tensors: Sequence[Mapping[str, Any]], *, wide: bool) -> str:
         return drawn.svg(name, "Signal to noise of the quantized activations along the network, in decibels")
 
 
-def ranges(
-    histograms: Sequence[Mapping[str, Any]], tensors: Mapping[str, Mapping[str, Any]], *, columns: int
-) -> str:
-    """Small distributions with the range that the integers cover; outside of it values saturate.
+def value_range(histogram: Mapping[str, Any], tensor: Mapping[str, Any], name: str) -> str:
+    """A small distribution with the range that the integers cover; outside of it values saturate.
 
     Args:
-        histograms: `diagnosis.signal.histograms` of the report.
-        tensors: name -> entry of `diagnosis.signal.tensors`.
-        columns: charts side by side.
+        histogram: entry of `diagnosis.signal.histograms` of the report.
+        tensor: the entry of `diagnosis.signal.tensors` with the same name.
+        name: of the chart, unique in the page.
     """
-    rows = -(-len(histograms) // columns)
-    width = _WIDE_PIXELS if columns > 2 else _NARROW_PIXELS
-    with canvas(width, 40 + 132 * rows) as drawn:
-        grid = drawn.figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(histograms) :]:
-            axes.set_visible(False)
-        for axes, one in zip(grid.flat, histograms, strict=False):
-            tensor = tensors[one["tensor"]]
-            _range(drawn, axes, one, tensor)
-        name = f"ranges{columns}"
-        return drawn.svg(name, "Distributions of the worst activations and the ranges their integers cover")
-
-
-def _range(drawn: Any, axes: Any, one: Mapping[str, Any], tensor: Mapping[str, Any]) -> None:
-    counts, low, high = one["counts"], one["low"], one["high"]
+    counts, low, high = histogram["counts"], histogram["low"], histogram["high"]
     step = (high - low) / len(counts) or 1.0
     edges = [low + position * step for position in range(len(counts) + 1)]
-    axes.stairs([count or float("nan") for count in counts], edges, fill=True, color=MUTED, alpha=0.75)
-    axes.set_yscale("log", nonpositive="clip")
-    span = axes.axvspan(tensor["range_low"], tensor["range_high"], color=GOOD, alpha=0.16, linewidth=0)
-    for end in (tensor["range_low"], tensor["range_high"]):
-        axes.axvline(end, color=GOOD, linewidth=1.2)
-    outside = tensor["saturated_fraction"]
-    axes.set_title(short(_called(tensor), _NAME_CHARACTERS), loc="left")
-    # Beside the name: on a phone, nothing is wide enough for words inside of the picture.
-    axes.set_title(
-        f"{100 * outside:.2f} % outside",
-        loc="right",
-        fontsize=9,
-        color=BAD if outside > 0.001 else MUTED,
-    )
-    axes.locator_params(axis="x", nbins=4)
-    axes.set_yticks([], minor=True)
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    drawn.tip(
-        span,
-        f"{_called(tensor)}: integers cover {tensor['range_low']:.3g} to {tensor['range_high']:.3g}, "
-        f"values run from {low:.3g} to {high:.3g}",
-    )
+    called, outside = _called(tensor), tensor["saturated_fraction"]
+    with canvas(*_RANGE_PIXELS) as drawn:
+        axes = drawn.figure.add_subplot()
+        axes.stairs([count or float("nan") for count in counts], edges, fill=True, color=MUTED, alpha=0.75)
+        axes.set_yscale("log", nonpositive="clip")
+        span = axes.axvspan(tensor["range_low"], tensor["range_high"], color=GOOD, alpha=0.16, linewidth=0)
+        for end in (tensor["range_low"], tensor["range_high"]):
+            axes.axvline(end, color=GOOD, linewidth=1.2)
+        axes.set_title(short(called, _NAME_CHARACTERS), loc="left")
+        # Beside the name: nothing is wide enough for words inside of the picture.
+        axes.set_title(
+            f"{100 * outside:.2f} % outside",
+            loc="right",
+            fontsize=9,
+            color=BAD if outside > 0.001 else MUTED,
+        )
+        axes.locator_params(axis="x", nbins=4)
+        axes.set_yticks([], minor=True)
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        drawn.tip(
+            span,
+            f"{called}: integers cover {tensor['range_low']:.3g} to {tensor['range_high']:.3g}, "
+            f"values run from {low:.3g} to {high:.3g}",
+        )
+        return drawn.svg(name, f"Distribution of {called} and the range its integers cover")
 
 
 def _called(tensor: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ import pytest
 from quantize.diagnose.ablation import Effect, OperatorEffect
 from quantize.diagnose.record import Record
 from quantize.report.charts.canvas import INT8, canvas, short
-from quantize.report.charts.causes import ranges, sensitivity, signal_to_noise
+from quantize.report.charts.causes import sensitivity, signal_to_noise, value_range
 from quantize.report.charts.outcome import Bar, IntervalRow, bars, declines
 from quantize.report.charts.sensitivity import sensitivity_chart
 from quantize.report.charts.style import standalone
@@ -120,6 +120,15 @@ def test_signal_to_noise_leaves_out_what_is_undefined(wide: bool) -> None:
     assert len([title for title in titles if "all errors up to here" in title]) == 3
     assert len([title for title in titles if "its own rounding alone" in title]) == 3
     assert "input t: 30.0 dB, its own rounding alone" in titles
+    # Each text is at its own marker: higher is better, and SVG counts downwards.
+    heights = {
+        title.text or "": float(marker.attrib["y"])
+        for marker in root.iter(f"{SVG}use")
+        for title in marker.iter(f"{SVG}title")
+    }
+    assert len(heights) == 4  # two texts are there twice
+    assert heights["o: 30.0 dB, its own rounding alone"] < heights["o: 20.0 dB, all errors up to here"]
+    assert heights["o: 20.0 dB, all errors up to here"] < heights["o: -3.0 dB, all errors up to here"]
     assert parsed(signal_to_noise([tensor(sqnr_db=None, own_sqnr_db=None)], wide=wide)) is not None
 
 
@@ -130,8 +139,10 @@ def test_distributions_of_every_kind() -> None:
         {"tensor": "t", "low": 0.0, "high": 0.0, "counts": [9] + [0] * 63},  # a tensor that is constant
         {"tensor": "t", "low": -1e30, "high": 1e30, "counts": [1] * 64},
     ]
-    root = parsed(ranges(histograms, {"t": tensor()}, columns=2))
-    assert words(root).count("1.00 % outside") == 3
+    for one in histograms:
+        root = parsed(value_range(one, tensor(), "range0"))
+        assert "1.00 % outside" in words(root)
+        assert any("integers cover -1 to 2" in (t.text or "") for t in root.iter(f"{SVG}title"))
 
 
 def test_a_chart_on_its_own_brings_its_colours() -> None:

@@ -79,7 +79,7 @@ def program() -> NoReturn:
     open_standard_streams()
     watch()
     keep_freed_memory()
-    # Work is shared out by us. OpenBLAS's own threads only wait for more, a core busy: a second of CPU time a run.
+    # Work is shared out by us. OpenBLAS's own threads only spin for more: a second of CPU time a run.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = main()
     if code > SIGNAL_BASE:

@@ -1,9 +1,10 @@
-"""What the last judged model put out for the evaluation images, until the file that it became is verified.
+"""Whether a file puts out what the trial did that it came from, without running both on every image.
 
-A file of the accepted model holds the very graph that was judged. Run in a session of the same kind on the
-same images, it would compute the same numbers a second time, which was a third of the verification of a small
-network. They are taken over where the file as it was read back holds that graph byte for byte, the images are
-still the same, and a batch that is run again comes out the same to the bit; anything else is run.
+The QDQ file of an accepted model holds the very graph that was judged. Run in a session of the same kind on
+the same images, it would compute the same numbers a second time. Digests of what the trial put out are kept
+instead, a few bytes an image: where the outputs of the QOperator file have the same digest, they are the QDQ
+file's as well. That is relied on where the file as it was read back holds the judged graph byte for byte, and
+a batch that is run again comes out the same. What differs is run, as are images that changed meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import onnx
 from onnxruntime import InferenceSession
 
@@ -22,8 +22,7 @@ from quantize.metrics import Floats
 from quantize.model import serialize
 from quantize.session import outputs
 
-# 16,000 images of 1,000 classes. Beyond it a model is run again, so that memory does not grow with images.
-LIMIT_BYTES = 64 << 20
+_NAME = "int8 model read back"
 
 
 def content_key(model: onnx.ModelProto) -> str:
@@ -32,89 +31,100 @@ def content_key(model: onnx.ModelProto) -> str:
 
 
 class JudgedOutputs:
-    """Outputs of one model, the last that was recorded, by batch.
+    """Digests of what the model that was recorded last put out, by batch.
 
     Args:
         loader: the evaluation images.
-        limit_bytes: of the outputs; a model that has more is forgotten.
 
     Attributes:
         loader: as given.
     """
 
-    def __init__(self, loader: DataLoader, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        self.loader, self._limit_bytes = loader, limit_bytes
-        self._lock = threading.Lock()
-        self._content, self._known, self._bytes = "", dict[int, tuple[str, Floats]](), 0
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self._content, self._digests = "", dict[int, bytes]()
 
     def recording(self, model: onnx.ModelProto, session: InferenceSession) -> Remembered:
-        """Runs the model, and remembers what it puts out in place of what was known of others.
+        """Runs a model, and keeps digests of what it puts out in place of those of others.
 
         Args:
             model: that the session runs.
             session: of one thread.
         """
-        self._content, self._known, self._bytes = content_key(model), {}, 0
+        self._content, self._digests = content_key(model), {}
         return _Recording(self, session)
 
-    def of(self, content: str, session: InferenceSession) -> Remembered | InferenceSession:
-        """What is known of a model, else the session itself.
+    def twins(
+        self, content: str, session: InferenceSession, twin: InferenceSession
+    ) -> tuple[Remembered, Remembered] | None:
+        """The recorded model and a twin of it, of which only the twin is run where both put out the same.
 
         Args:
             content: `content_key` of the model that was read back.
             session: runs that model, with one thread.
+            twin: another session, also of one thread, that should put out the same.
+
+        Returns:
+            Both, in this order; None where the model is not the recorded one.
 
         Raises:
-            EngineError: the session failed.
+            EngineError: a session failed.
         """
-        if content != self._content or not self._known:
-            return session
-        known = _Known(self, session)
-        batch = min(self._known)
-        again = outputs(session, self.loader.load(batch)[0], model="model read back")
-        return known if np.array_equal(again, self._known[batch][1]) else session
+        if content != self._content or not self._digests:
+            return None
+        batch = min(self._digests)
+        if not self.known(batch, outputs(session, self.loader.load(batch)[0], model=_NAME)):
+            return None
+        run = _Memorized(twin)
+        return _Known(self, session, run), run
 
-    def known(self, batch: int) -> Floats | None:
-        """Outputs on a batch whose images are still those that were seen, [N, classes]."""
-        found = self._known.get(batch)
-        return found[1] if found is not None and found[0] == self.loader.batch_key(batch) else None
+    def known(self, batch: int, found: Floats) -> bool:
+        """Whether these are the recorded outputs, [N, classes], of a batch whose images have not changed."""
+        return self._digests.get(batch) == self._digest(batch, found)
 
-    def keep(self, batch: int, key: str, found: Floats) -> None:
-        """Remembers outputs as long as all of them fit.
+    def _digest(self, batch: int, found: Floats) -> bytes:
+        facts = f"{self.loader.batch_key(batch)}{found.dtype.str}{found.shape}"
+        return hashlib.sha256(facts.encode() + found.tobytes()).digest()
 
-        Args:
-            batch: its number.
-            key: of its images, as the loader tells them from others.
-            found: [N, classes].
-        """
-        with self._lock:
-            self._bytes += found.nbytes
-            if self._bytes > self._limit_bytes:
-                self._known = {}
-            else:
-                self._known[batch] = key, found
-
-
-class _Recording:
-    """A session whose outputs are kept."""
-
-    def __init__(self, judged: JudgedOutputs, session: InferenceSession) -> None:
-        self._judged, self._session = judged, session
-
-    def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
-        key = self._judged.loader.batch_key(batch)
-        found = outputs(self._session, images())
-        if self._judged.loader.batch_key(batch) == key:  # no image changed in between
-            self._judged.keep(batch, key, found)
+    def run(self, session: InferenceSession, batch: int, images: Callable[[], Images]) -> Floats:
+        """Outputs of a session, whose digest is kept if no image changes meanwhile."""
+        key = self.loader.batch_key(batch)
+        found = outputs(session, images())
+        digest = self._digest(batch, found)
+        if self.loader.batch_key(batch) == key:
+            self._digests[batch] = digest
         return found
 
 
-class _Known:
-    """A session that is run where its outputs are not known."""
+class _Recording:
+    """A session the digests of whose outputs are kept."""
 
     def __init__(self, judged: JudgedOutputs, session: InferenceSession) -> None:
         self._judged, self._session = judged, session
 
     def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
-        found = self._judged.known(batch)
-        return outputs(self._session, images()) if found is None else found
+        return self._judged.run(self._session, batch, images)
+
+
+class _Memorized:
+    """A session that is run once for the batch that a thread has in work."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session, self._memory = session, threading.local()
+
+    def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
+        last: tuple[int, Floats] | None = getattr(self._memory, "last", None)
+        if last is None or last[0] != batch:
+            last = self._memory.last = batch, outputs(self._session, images(), model=_NAME)
+        return last[1]
+
+
+class _Known:
+    """A session that is run where its twin does not put out what was recorded."""
+
+    def __init__(self, judged: JudgedOutputs, session: InferenceSession, twin: _Memorized) -> None:
+        self._judged, self._session, self._twin = judged, session, twin
+
+    def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
+        found = self._twin.logits(batch, images)
+        return found if self._judged.known(batch, found) else outputs(self._session, images(), model=_NAME)

@@ -209,8 +209,7 @@ def _evaluated(
     models: dict[str, InferenceSession | Remembered] = {name: one.session for name, one in files.items()}
     if baseline is not None:
         models[FP32] = baseline
-    if judged is not None and judged.loader is batches:
-        models |= {name: judged.of(one.content, one.session) for name, one in files.items() if name != FP32}
+    models |= _judged_before(files, batches, judged)
     pairs = [("QOperator", "QDQ")] if {"QOperator", "QDQ"} <= set(files) else []
     return evaluate(
         models,
@@ -227,6 +226,16 @@ def _evaluated(
         sources={name: one.path for name, one in files.items()},
         made_here=tuple(name for name in files if name != FP32),
     )
+
+
+def _judged_before(
+    files: Mapping[str, Written], batches: Batches | Iterable[Batch], judged: JudgedOutputs | None
+) -> dict[str, Remembered]:
+    """Both formats, of which only one is run where that says what the other one does."""
+    if judged is None or judged.loader is not batches or not {"QOperator", "QDQ"} <= set(files):
+        return {}
+    twins = judged.twins(files["QDQ"].content, files["QDQ"].session, files["QOperator"].session)
+    return {} if twins is None else dict(zip(("QDQ", "QOperator"), twins, strict=True))
 
 
 def _exact_sessions(files: Mapping[str, Written]) -> dict[str, InferenceSession]:

@@ -91,7 +91,8 @@ def refine_weights(
     known = {} if cache is None else cache
     names = [name for name in network.weighted if name in draft.operators]
     keys = {name: _key(network, draft, name) for name in names}
-    missing = [name for name in names if keys[name] not in known]
+    # The longest first, so that no thread begins it when the others are about to have nothing left to do.
+    missing = sorted((n for n in names if keys[n] not in known), key=lambda n: -_effort(network, n))
 
     def refined(name: str) -> Parameters:
         return _refined(network, draft, observations, name)
@@ -99,6 +100,12 @@ def refine_weights(
     for name, made in zip(missing, in_order(refined, missing, threads), strict=True):
         known[keys[name]] = made
     return draft.but(parameters={**draft.parameters, **{name: known[keys[name]] for name in names}})
+
+
+def _effort(network: Network, name: str) -> int:
+    """What rounding takes, in multiplications: the inverses of the Hessians, and passing errors on."""
+    _, geometry = network.weighted[name]
+    return geometry.depth**2 * (geometry.groups * geometry.depth + geometry.outputs)
 
 
 def _key(network: Network, draft: Draft, name: str) -> tuple[object, ...]:

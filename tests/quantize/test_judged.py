@@ -43,7 +43,7 @@ def loader(tmp_path: Path) -> DataLoader:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many images each batch had that was run for the sake of what is remembered."""
+    """How many images each batch had that was run beside the evaluation's own sessions."""
     sizes: list[int] = []
 
     def noting(session: Any, batch: Any, **settings: Any) -> Any:
@@ -54,8 +54,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def judged_with(loader: DataLoader, model: onnx.ModelProto, **limits: int) -> JudgedOutputs:
-    known = JudgedOutputs(loader, **limits)
+def judged_with(loader: DataLoader, model: onnx.ModelProto) -> JudgedOutputs:
+    known = JudgedOutputs(loader)
     judge = AccuracyJudge(loader, Criterion(), threads=2, judged=known)
     judge(model)  # the first model is fp32
     judge(model)
@@ -83,7 +83,8 @@ def test_a_file_of_the_same_graph_is_run_on_one_batch_again(
     save_model(model, path, {"quantize.made": "just now"})  # metadata changes nothing that is computed
     run.clear()
     found = verified(model_files, path, loader, known)
-    assert run == [BATCH]
+    # One batch of it again, and all of the other format.
+    assert sorted(run) == sorted([BATCH, *[BATCH] * (COUNT // BATCH), COUNT % BATCH])
     assert facts_of(found) == facts_of(verified(model_files, path, loader, None))
     assert found.artefacts["QDQ"].facts.counts.images == COUNT
 
@@ -104,7 +105,7 @@ def test_another_graph_is_run(model_files: Any, loader: DataLoader, tmp_path: Pa
     save_model(other_weights(onnx.load(model_files.qdq)), path, {})
     run.clear()
     found = verified(model_files, path, loader, known)
-    assert run == []  # the session itself is given to the evaluation
+    assert run == []  # the sessions themselves are given to the evaluation
     assert facts_of(found) == facts_of(verified(model_files, path, loader, None))
     assert found.formats_equality is not None
     assert not found.formats_equality.bit_equal
@@ -118,19 +119,34 @@ def test_the_last_model_is_what_is_remembered(model_files: Any, loader: DataLoad
     for model in (first, first, second):
         judge(model)
     session = make_session(second, threads=1)
-    assert known.of(content_key(first), session) is session
-    assert known.of(content_key(second), session) is not session
+    assert known.twins(content_key(first), session, session) is None
+    assert known.twins(content_key(second), session, session) is not None
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_outputs_that_do_not_fit_are_forgotten(
-    model_files: Any, loader: DataLoader, run: list[int], threads: int
+def test_where_the_other_format_differs_both_are_run(
+    model_files: Any, loader: DataLoader, tmp_path: Path, run: list[int]
 ) -> None:
-    model = onnx.load(model_files.qdq)
-    row = outputs(make_session(model, threads=1), loader.load(0)[0]).nbytes // BATCH
-    session = make_session(model, threads=threads)
-    assert judged_with(loader, model, limit_bytes=row * COUNT).of(content_key(model), session) is not session
-    assert judged_with(loader, model, limit_bytes=row * COUNT - 1).of(content_key(model), session) is session
+    known = judged_with(loader, onnx.load(model_files.qdq))
+    twin = tmp_path / "twin.onnx"
+    save_model(other_weights(onnx.load(model_files.qoperator)), twin, {})
+    run.clear()
+    files: dict[Format, Path] = {"QDQ": model_files.qdq, "QOperator": twin}
+    settings: dict[str, Any] = {"threads": 2, "latency_rounds": 1}
+    found = verify(model_files.fp32, files, loader, judged=known, **settings)
+    assert sum(run) == BATCH + 2 * COUNT
+    assert facts_of(found) == facts_of(verify(model_files.fp32, files, loader, **settings))
+    assert found.formats_equality is not None
+    assert not found.formats_equality.bit_equal
+
+
+@pytest.mark.parametrize("kind", ["QDQ", "QOperator"])
+def test_one_format_alone_is_run(model_files: Any, loader: DataLoader, run: list[int], kind: Format) -> None:
+    known = judged_with(loader, onnx.load(model_files.qdq))
+    run.clear()
+    path = model_files.qdq if kind == "QDQ" else model_files.qoperator
+    found = verify(model_files.fp32, {kind: path}, loader, threads=1, latency_rounds=1, judged=known)
+    assert run == []
+    assert found.artefacts[kind].facts.counts.images == COUNT
 
 
 def replaced(path: Path) -> None:
@@ -164,17 +180,15 @@ def test_images_that_change_while_they_are_judged_are_not_remembered(
 
         return images
 
-    recording.logits(1, changing(1))
-    assert known.known(1) is None
-    recording.logits(2, lambda: loader.load(2)[0])
-    assert known.known(2) is not None
+    assert not known.known(1, recording.logits(1, changing(1)))
+    assert known.known(2, recording.logits(2, lambda: loader.load(2)[0]))
 
 
 def test_outputs_that_do_not_come_out_again_are_not_believed(model_files: Any, loader: DataLoader) -> None:
     model = onnx.load(model_files.qdq)
     known = judged_with(loader, model)
     lying = make_session(other_weights(model), threads=1)
-    assert known.of(content_key(model), lying) is lying
+    assert known.twins(content_key(model), lying, make_session(model, threads=1)) is None
 
 
 def test_another_loaders_images_are_run(model_files: Any, loader: DataLoader) -> None:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from quantize.config import Config
 from quantize.data import Data
 from quantize.measuring import ranges_of_moved
 from quantize.nonfinite import Naming, naming_of
+from quantize.parallel import in_order
 from quantize.ranges import RangeTable
 from quantize.ranges.collect import each_alone
 from quantize.refine import AUTO, Network, PassReport, RefineOptions, Refiner
@@ -168,10 +168,11 @@ def _centred(
     new_ranges = ranges_of_moved(config, new, data, before=extremes, moves=moves, work=work)
     rule = _NEUTRAL_RULE if config.refine.ranges == AUTO else config.refine.ranges
 
-    def score(model: onnx.ModelProto, table: RangeTable) -> Score:
-        return judge.score(rounded(model, {tensor: table.scale(tensor, rule) for tensor in moves}))
-
-    before, after = score(source.prepared, ranges), score(new.prepared, new_ranges)
+    drafts = [
+        rounded(model, {tensor: table.scale(tensor, rule) for tensor in moves})
+        for model, table in ((source.prepared, ranges), (new.prepared, new_ranges))
+    ]
+    before, after = in_order(judge.score, drafts, workers=config.thread_count)
     kept = not before.beats(after) or ties(after.divergences, before.divergences)
     words = f"channels of {len(moves)} tensors moved; scores of fp32 with only these rounded"
     report = PassReport("centre", "applied" if kept else "taken back", words, before, after)

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.naive_images import NaiveLoader
 from benchmarks.plot import bars
 from benchmarks.process import ProgramFailed, run
-from benchmarks.scaling import Point, further_ms, link_images, shown
+from benchmarks.scaling import Point, further_ms, link_images, medians, shown
 from benchmarks.table import middle_and_range, table
 from calibration.decode import load_image
 from calibration.transforms import build_pipeline
@@ -109,9 +109,20 @@ def test_sets_of_links_are_as_large_as_asked(photos: tuple[Path, Path], tmp_path
 def test_what_a_run_does_once_is_no_cost_of_further_images() -> None:
     once_s, image_s = 30.0, 0.012
     counts = (500, 2_000, 10_000)
-    points = [Point(n, once_s + n * image_s, 1_000_000 * n, []) for n in counts]
-    np.testing.assert_allclose(further_ms(points), [12.0, 12.0], rtol=1e-9)
+    points = [Point(n, once_s + n * image_s, once_s + 2 * n * image_s, 1_000_000 * n, []) for n in counts]
+    np.testing.assert_allclose(further_ms(points, lambda one: one.wall_s), [12.0, 12.0], rtol=1e-9)
     rows = [line.split() for line in shown(points).splitlines()[2:]]
-    assert [row[2] for row in rows] == ["-", "12.00", "12.00"]
+    assert [row[2:6] for row in rows] == [
+        ["-", "-", "-", "-"],
+        ["12.00", "1.00", "24.00", "1.00"],
+        ["12.00", "1.00", "24.00", "1.00"],
+    ]
     assert [row[-1] for row in rows] == ["1.00", "4.00", "20.00"]
-    assert further_ms(points[:1]) == []
+    assert further_ms(points[:1], lambda one: one.wall_s) == []
+
+
+def test_of_a_size_that_is_run_again_the_median_counts() -> None:
+    points = [Point(n, wall, 2 * wall, 10 * n, [{}]) for n, wall in ((500, 3.0), (2_000, 9.0), (500, 5.0))]
+    fewer, more = medians(points)
+    assert fewer == Point(500, 4.0, 8.0, 5_000, [])
+    assert more == points[1]

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.ending import end_with
 from benchmarks.table import table
 from quantize import tune
 
@@ -146,4 +147,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_with(main)

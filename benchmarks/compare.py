@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.contenders import Contender, Job, Outcome, contenders
+from benchmarks.ending import end_with
 from benchmarks.plot import bars
 from benchmarks.quality import FP32, Quality, judge
 from benchmarks.table import megabytes, middle_and_range, table
@@ -172,4 +173,4 @@ def _save(folder: Path, runs: Runs, quality: Mapping[str, Quality]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from benchmarks.ending import end_with
 from benchmarks.table import table
 from calibration.dataloader import DataLoader
 from calibration.store import Store
@@ -113,20 +114,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()  # as the command does
     config, workers = load_config(given.config).with_data(given.images, given.labels), available_cores()
     signature = read_signature(load_model(given.model), given.model)
+    sessions = {path.name: make_session(path, threads=1) for path in (given.model, *given.also)}
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
         store = Store(Path(folder), limit_bytes=_STORE_LIMIT_BYTES, warn=print)
         cached, files = (
             load_data(config, signature, progress=False, store=one).evaluation for one in (store, None)
         )
         found = {
-            path.name: measure(
-                make_session(path, threads=1), cached, files, workers=workers, rounds=given.rounds
-            )
-            for path in (given.model, *given.also)
+            name: measure(session, cached, files, workers=workers, rounds=given.rounds)
+            for name, session in sessions.items()
         }
     print(shown(found))
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    end_with(main)

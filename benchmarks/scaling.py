@@ -3,9 +3,9 @@
 python -m benchmarks.scaling --model=M.onnx --images=DIR --labels=val.txt [--counts=500,2000] [--out=DIR]
 
 The sets are hard links to the given images, again and again under new names, so that each file is decoded as
-one of its own. The cache is cold at the start of each run and large enough to hold all of them. Sizes are run in
-the order given; of one that is given several times (500,2000,500) the median counts, so that a machine that
-becomes slower or faster meanwhile does not look like a cost of many images.
+one of its own. The cache is cold at the start of each run and large enough to hold all of them. Sizes are run
+in the order given; of one that is given several times (500,2000,500) the median counts, so that a machine
+that becomes slower or faster meanwhile does not look like a cost of many images.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.contenders import Contender, Job
+from benchmarks.ending import end_with
 from benchmarks.table import megabytes, table
 
 # A tolerance that the first trial meets: with more trials for some sizes, their work could not be compared.
@@ -169,4 +170,4 @@ def shown(points: Sequence[Point]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -9,35 +9,8 @@ import pytest
 
 from benchmarks import compare, contenders
 from benchmarks.contenders import Contender
-from calibration.digits import load_strokes, render_digit
 
 FLAGS = "--quant_format=QDQ --refine=none --no_html"
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("digits")
-    strokes, labels = load_strokes()
-    lines = []
-    for index in range(120):
-        Image.fromarray(render_digit(strokes[index], index)).save(folder / f"{index}.png")
-        lines.append(f"{index}.png {labels[index]}")
-    (folder / "val.txt").write_text("\n".join(lines) + "\n")
-    (folder / "config.yaml").write_text(
-        """
-quantization:
-  calibration:
-    sampling_size: 30
-    dataloader: &loader
-      dataset: {ImagenetRaw: {data_path: /path/to/x, image_list: /path/to/y}}
-      transform: {Rescale: {}, Normalize: {mean: 0.5, std: 0.25}, Transpose: {perm: [2, 0, 1]}}
-evaluation: {accuracy: {dataloader: *loader}}
-tuning: {accuracy_criterion: {absolute: 0.5}}
-"""
-    )
-    return folder
 
 
 def test_ours_cold_and_warm(

@@ -230,8 +230,11 @@ class DataLoader:
         Raises:
             InputError: an image is not there.
         """
-        keys = "".join(self._prepared.key(index) for index in self._indices(batch))
-        return hashlib.sha256(keys.encode()).hexdigest()
+        return hashlib.sha256("".join(self.image_keys(batch)).encode()).hexdigest()
+
+    def image_keys(self, batch: int) -> list[str]:
+        """The same of each image in it; raises as `batch_key`."""
+        return [self._prepared.key(index) for index in self._indices(batch)]
 
     def shown(
         self, passed: Iterable[T], image_count: Callable[[T], int], description: str | None = None

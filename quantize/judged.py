@@ -2,7 +2,7 @@
 
 The QDQ file of an accepted model holds the very graph that was judged. Run in a session of the same kind on
 the same images, it would compute the same numbers a second time. Digests of what the trial put out are kept
-instead, a few bytes an image: where the outputs of the QOperator file have the same digest, they are the QDQ
+instead, 16 bytes an image: where the outputs of the QOperator file have the same digests, they are the QDQ
 file's as well. That is relied on where the file as it was read back holds the judged graph byte for byte, and
 a batch that is run again comes out the same. What differs is run, as are images that changed meanwhile.
 """
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from onnxruntime import InferenceSession
 
@@ -22,6 +24,9 @@ from quantize.metrics import Floats
 from quantize.model import serialize
 from quantize.session import outputs
 
+Digests = npt.NDArray[np.uint8]
+
+_DIGEST_BYTES = 16
 _NAME = "int8 model read back"
 
 
@@ -31,7 +36,7 @@ def content_key(model: onnx.ModelProto) -> str:
 
 
 class JudgedOutputs:
-    """Digests of what the model that was recorded last put out, by batch.
+    """Digests of what the model that was recorded last put out, image by image.
 
     Args:
         loader: the evaluation images.
@@ -42,17 +47,24 @@ class JudgedOutputs:
 
     def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
-        self._content, self._digests = "", dict[int, bytes]()
+        self._content = ""
+        self._digests: Digests = np.zeros((len(loader.images), _DIGEST_BYTES), np.uint8)  # zero is unknown
 
-    def recording(self, model: onnx.ModelProto, session: InferenceSession) -> Remembered:
+    def recording(
+        self, model: onnx.ModelProto, session: InferenceSession, *, order: Sequence[int] | None = None
+    ) -> Remembered:
         """Runs a model, and keeps digests of what it puts out in place of those of others.
 
         Args:
             model: that the session runs.
             session: of one thread.
+            order: of the images in the batches that it will be run on; None is their own.
         """
-        self._content, self._digests = content_key(model), {}
-        return _Recording(self, session)
+        self._content = content_key(model)
+        self._digests[:] = 0
+        loader = self.loader if order is None else self.loader.subset(order)
+        positions = np.arange(len(self.loader.images)) if order is None else np.asarray(order)
+        return _Recording(session, loader, positions, self._digests)
 
     def twins(
         self, content: str, session: InferenceSession, twin: InferenceSession
@@ -70,40 +82,45 @@ class JudgedOutputs:
         Raises:
             EngineError: a session failed.
         """
-        if content != self._content or not self._digests:
+        if content != self._content:
             return None
-        batch = min(self._digests)
-        if not self.known(batch, outputs(session, self.loader.load(batch)[0], model=_NAME)):
+        if not self.known(0, outputs(session, self.loader.load(0)[0], model=_NAME)):
             return None
         run = _Memorized(twin)
         return _Known(self, session, run), run
 
     def known(self, batch: int, found: Floats) -> bool:
         """Whether these are the recorded outputs, [N, classes], of a batch whose images have not changed."""
-        return self._digests.get(batch) == self._digest(batch, found)
+        first = batch * self.loader.batch_size
+        recorded = self._digests[first : first + len(found)]
+        return np.array_equal(recorded, _digests_of(self.loader.image_keys(batch), found))
 
-    def _digest(self, batch: int, found: Floats) -> bytes:
-        facts = f"{self.loader.batch_key(batch)}{found.dtype.str}{found.shape}"
-        return hashlib.sha256(facts.encode() + found.tobytes()).digest()
 
-    def run(self, session: InferenceSession, batch: int, images: Callable[[], Images]) -> Floats:
-        """Outputs of a session, whose digest is kept if no image changes meanwhile."""
-        key = self.loader.batch_key(batch)
-        found = outputs(session, images())
-        digest = self._digest(batch, found)
-        if self.loader.batch_key(batch) == key:
-            self._digests[batch] = digest
-        return found
+def _digests_of(image_keys: Sequence[str], found: Floats) -> Digests:
+    """Of the outputs [N, classes] on some images: [N, 16]."""
+    kind = found.dtype.str.encode()
+    made = (
+        hashlib.blake2b(key.encode() + kind + row.tobytes(), digest_size=_DIGEST_BYTES).digest()
+        for key, row in zip(image_keys, found, strict=True)
+    )
+    return np.frombuffer(b"".join(made), np.uint8).reshape(len(found), _DIGEST_BYTES)
 
 
 class _Recording:
-    """A session the digests of whose outputs are kept."""
+    """A session the digests of whose outputs are kept, at the positions of the images in the whole set."""
 
-    def __init__(self, judged: JudgedOutputs, session: InferenceSession) -> None:
-        self._judged, self._session = judged, session
+    def __init__(
+        self, session: InferenceSession, loader: DataLoader, positions: npt.NDArray[np.intp], table: Digests
+    ) -> None:
+        self._session, self._loader, self._positions, self._table = session, loader, positions, table
 
     def logits(self, batch: int, images: Callable[[], Images]) -> Floats:
-        return self._judged.run(self._session, batch, images)
+        keys = self._loader.image_keys(batch)
+        found = outputs(self._session, images())
+        if self._loader.image_keys(batch) == keys:  # no image changed in between
+            first = batch * self._loader.batch_size
+            self._table[self._positions[first : first + len(found)]] = _digests_of(keys, found)
+        return found
 
 
 class _Memorized:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from onnxruntime import InferenceSession
 
 from calibration.dataloader import DataLoader
 from quantize.baseline import Baseline
+from quantize.batches import Remembered
 from quantize.criterion import Criterion
 from quantize.diagnose.probe import Probe
 from quantize.errors import InputError
@@ -74,7 +77,7 @@ class AccuracyJudge:
         classes: of the model; None if it does not say.
         baseline: knows the accuracy of the fp32 model on these images, for the first call.
         abandonment: when to give a trial up, on large sets, if the baseline is known; None is never.
-        judged: remembers what the last model that was judged on all images put out.
+        judged: remembers what the last model put out.
         work: where what is finished is kept.
 
     Attributes:
@@ -138,9 +141,8 @@ class AccuracyJudge:
 
     def _counts(self, model: onnx.ModelProto, description: str) -> Counts:
         session = make_session(model, threads=1)
-        judged = self._judged_outputs
         found = evaluate(
-            {"model": session if judged is None else judged.recording(model, session)},
+            {"model": self._recorded(model, session)},
             self._loader,
             workers=self._threads,
             description=description,
@@ -148,6 +150,13 @@ class AccuracyJudge:
             made_here=("model",) if self._calls > 1 else (),
         )
         return found["model"].counts
+
+    def _recorded(
+        self, model: onnx.ModelProto, session: InferenceSession, order: Sequence[int] | None = None
+    ) -> InferenceSession | Remembered:
+        """The session, whose outputs are remembered where somebody wants that."""
+        judged = self._judged_outputs
+        return session if judged is None else judged.recording(model, session, order=order)
 
     def _metric(self, counts: Counts) -> float:
         return counts.top1 if self._criterion.metric == "top1" else counts.top5
@@ -161,10 +170,11 @@ class AccuracyJudge:
         reference = known.top1_hits if metric == "top1" else known.top5_hits
         # The test needs a random order, and the set's own is that of the classes.
         order = np.random.default_rng(abandonment.seed).permutation(len(reference))
+        session, places = make_session(model, threads=1), order.tolist()
         test = Sequential(reference[order], self._criterion, error_fraction=1 - abandonment.confidence)
         found = evaluate(
-            {"model": make_session(model, threads=1)},
-            self._loader.subset(order.tolist(), progress=self._loader.progress),
+            {"model": self._recorded(model, session, places)},
+            self._loader.subset(places, progress=self._loader.progress),
             workers=self._threads,
             watch=lambda outcomes: test.add(
                 outcomes["model"].top1 if metric == "top1" else outcomes["model"].top5

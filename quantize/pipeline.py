@@ -167,11 +167,21 @@ def _run(
 
 def _found(config: Config, inputs: Inputs, stages: Stages, start_from: Path | None) -> EngineResult:
     """The model that is written: what the engine settles on, or what was given and is refined."""
-    source, data = inputs.source, inputs.data
-    known: Any = {"baseline": inputs.baseline, "judged": inputs.judged, "work": inputs.work}
+    source, data, baseline, judged = inputs.source, inputs.data, inputs.baseline, inputs.judged
     if start_from is not None:
-        return refine_given(config, source, data, stages, start_from, **known)
-    return search(config, source, data, stages, known_nats=inputs.inquiry.known_nats, **known)
+        return refine_given(
+            config, source, data, stages, start_from, baseline=baseline, judged=judged, work=inputs.work
+        )
+    return search(
+        config,
+        source,
+        data,
+        stages,
+        known_nats=inputs.inquiry.known_nats,
+        baseline=baseline,
+        judged=judged,
+        work=inputs.work,
+    )
 
 
 def _verified(

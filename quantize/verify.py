@@ -146,7 +146,8 @@ def verify(
         profile: measure the time of each operator kind as well.
         observer: is shown the logits of every batch; the fp32 model is called `FP32`, the others by format.
         baseline: knows what the fp32 model says about the images of this very loader.
-        judged: knows what a model that one of the files may hold says about them.
+        judged: knows what the trial said that the QDQ file is made of; where the QOperator file says the same
+            of an image, the QDQ file is not run on it.
 
     Raises:
         InputError: a file is missing, no artefact or no image was given, or images or labels do not fit.

@@ -33,22 +33,22 @@ class Written:
         size_bytes: of the file and of the external data it refers to.
         sha256: of the file.
         session: runs it, with one thread.
-        content: what tells the model from others, metadata aside.
         coverage: which kernels ONNX Runtime runs of it.
         exact: runs it in integer arithmetic that never saturates; None of the fp32 model.
         bound: what its weights say about saturation.
         declared: what it asks to be run in integers, where that was asked for.
+        content: what tells it from others, metadata aside; empty of the fp32 model.
     """
 
     path: Path
     size_bytes: int
     sha256: str
-    content: str
     session: InferenceSession
     coverage: Coverage
     exact: InferenceSession | None = None
     bound: PairBound = field(default_factory=PairBound)
     declared: Coverage | None = None
+    content: str = ""
 
 
 def read_back(
@@ -81,8 +81,7 @@ def size_bytes(path: Path) -> int:
 def _plain(path: Path) -> Written:
     model = read_model(path)
     coverage = graph_coverage(optimized_model(model, label=str(path)).graph)
-    digests = sha256_of_file(path), content_key(model)
-    return Written(path, size_bytes(path), *digests, _session(model, path), coverage)
+    return Written(path, size_bytes(path), sha256_of_file(path), _session(model, path), coverage)
 
 
 def _integer(path: Path, *, declared: bool) -> Written:
@@ -92,12 +91,12 @@ def _integer(path: Path, *, declared: bool) -> Written:
         path,
         size_bytes(path),
         sha256_of_file(path),
-        content_key(model),
         _session(model, path),
         graph_coverage(fused.graph),
         exact=_session(model, path, EXACT_KERNELS),
         bound=bound_of(model, fused),
         declared=declared_coverage(model.graph) if declared else None,
+        content=content_key(model),
     )
 
 

@@ -17,9 +17,10 @@ from calibration.dataloader import DataLoader
 from calibration.images import ImageSet
 from calibration.transforms import build_pipeline
 from quantize import judged as module
+from quantize.baseline import Baseline
 from quantize.criterion import Criterion
 from quantize.judged import JudgedOutputs, content_key
-from quantize.judging import AccuracyJudge
+from quantize.judging import Abandonment, AccuracyJudge
 from quantize.model import save_model
 from quantize.session import make_session, outputs
 from quantize.target import Format
@@ -147,6 +148,26 @@ def test_one_format_alone_is_run(model_files: Any, loader: DataLoader, run: list
     found = verify(model_files.fp32, {kind: path}, loader, threads=1, latency_rounds=1, judged=known)
     assert run == []
     assert found.artefacts[kind].facts.counts.images == COUNT
+
+
+def test_a_trial_on_shuffled_images_is_remembered_in_their_own_order(
+    model_files: Any, loader: DataLoader, run: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large sets are judged in a random order, so that a trial may be given up early."""
+    monkeypatch.setattr("quantize.judging.LEAST_IMAGES", COUNT)
+    known = JudgedOutputs(loader)
+    baseline = Baseline(model_files.fp32, loader, workers=1)
+    confident = Abandonment(confidence=0.999999, seed=3)
+    tolerant = Criterion(tolerance=0.9)
+    judge = AccuracyJudge(loader, tolerant, threads=2, baseline=baseline, abandonment=confident, judged=known)
+    model = onnx.load(model_files.qdq)
+    judge(model)  # fp32, which the baseline knows
+    judge(model)
+    assert judge.abandoned == {}
+    run.clear()
+    found = verified(model_files, model_files.qdq, loader, known)
+    assert sum(run) == BATCH + COUNT
+    assert facts_of(found) == facts_of(verified(model_files, model_files.qdq, loader, None))
 
 
 def replaced(path: Path) -> None:
